@@ -1,0 +1,3 @@
+"""Pinnace: containers for Slurm jobs."""
+
+__version__ = "0.1.0.dev0"

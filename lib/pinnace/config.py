@@ -1,0 +1,218 @@
+"""Configuration: what may be set, where each value came from.
+
+Later sources override earlier ones: the defaults below, ``/etc/pinnace/pinnace.toml``,
+``/etc/pinnace/pinnace.d/*.toml`` in the order of their names, the user's
+``~/.config/pinnace/pinnace.toml``, the environment (``PINNACE_STORE`` for ``store`` and so
+on). This module is on the launch path: standard library alone, TOML read only if a file exists.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pinnace import paths
+from pinnace.errors import ConfigurationError
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting: how its text is read, its default and what it means."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """How one registry host is reached."""
+
+    plain_http: bool = False
+    ca: str | None = None
+
+
+@dataclass
+class Settings:
+    """Every value in force and the source of each."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    registries: dict[str, Registry] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def registry(self, host: str) -> Registry:
+        """The rules for ``host`` (``name`` or ``name:port``)."""
+        return self.registries.get(host, Registry())
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("a string is expected")
+    return value
+
+
+def _path(value: Any) -> str:
+    path = os.path.expanduser(_text(value))
+    if path and not os.path.isabs(path):
+        raise ValueError("an absolute path is expected")
+    return path
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("1", "true", "yes", "y"):
+        return True
+    if value in ("0", "false", "no", "n"):
+        return False
+    raise ValueError("true or false is expected")
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("a whole number is expected")
+    try:
+        number = int(value)
+    except ValueError:
+        raise ValueError("a whole number is expected") from None
+    if number < 0:
+        raise ValueError("a number of at least 0 is expected")
+    return number
+
+
+def _size(value: Any) -> int:
+    """Bytes, as a number or with a suffix K, M, G or T (powers of 1024)."""
+    text = str(value).strip().lower().removesuffix("ib").removesuffix("b")
+    suffix = text[-1:] if text[-1:].isalpha() else ""
+    digits = text[: len(text) - len(suffix)]
+    if not digits.isdigit() or suffix not in _UNITS:
+        raise ValueError("a size such as 4096, 512M or 2G is expected")
+    return int(digits) * _UNITS[suffix]
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError("one of " + ", ".join(choices) + " is expected")
+        return str(value)
+
+    return parse
+
+
+def default_store(environment: Mapping[str, str]) -> str:
+    """The user's own store: ``$XDG_CACHE_HOME/pinnace``."""
+    cache = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "pinnace")
+
+
+KEYS = (
+    Key("store", _path, "", "directory of the image store; empty: $XDG_CACHE_HOME/pinnace"),
+    Key("tag_ttl", _integer, 3600, "seconds for which a tag's digest is not asked again"),
+    Key("connections", _integer, 4, "layers downloaded at the same time"),
+    Key("connect_timeout", _integer, 30, "seconds to wait for a registry to accept a connection"),
+    Key("stall_timeout", _integer, 60, "seconds without a byte after which a transfer is given up"),
+    Key("compressor", _one_of("zstd", "lz4", "gzip"), "zstd", "compression of squashfs files"),
+    Key("compression_level", _integer, 1, "level of the compressor (ignored by lz4)"),
+    Key("block_size", _size, 128 << 10, "squashfs block size, a power of two from 4K to 1M"),
+    Key("max_layer_size", _size, 256 << 30, "bytes a layer may unpack to before it is refused"),
+    Key("overlay", _one_of("auto", "kernel", "fuse-overlayfs"), "auto", "what makes an image writable"),
+    Key("writable_size", _size, 0, "limit of the writable layer in memory; 0: half of the memory"),
+    Key("writable", _boolean, False, "leave a container's root writable unless asked otherwise"),
+    Key("mount_home", _boolean, False, "mount the user's home unless asked otherwise"),
+    Key("remap_root", _boolean, False, "show the user as root unless asked otherwise"),
+    Key("squashfuse", _text, "", "squashfuse program; empty: squashfuse_ll or squashfuse on the PATH"),
+    Key("fuse_overlayfs", _text, "", "fuse-overlayfs program; empty: fuse-overlayfs on the PATH"),
+)
+_KEYS = {key.name: key for key in KEYS}
+_REGISTRY_KEYS: dict[str, Callable[[Any], Any]] = {"plain_http": _boolean, "ca": _path}
+
+
+def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -> Settings:
+    """Read every source. Raises ConfigurationError naming file, key and what is expected."""
+    environment = os.environ if environment is None else environment
+    settings = Settings({key.name: key.default for key in KEYS}, {key.name: "default" for key in KEYS})
+    for file in _files(environment, directory or paths.SYSCONFDIR):
+        _apply_file(settings, file)
+    for key in KEYS:
+        variable = "PINNACE_" + key.name.upper()
+        if variable in environment:
+            _set(settings, key.name, environment[variable], variable)
+    if not settings["store"]:
+        settings.values["store"] = default_store(environment)
+    return settings
+
+
+def _files(environment: Mapping[str, str], directory: str) -> list[str]:
+    drop_ins = os.path.join(directory, "pinnace.d")
+    try:
+        names = sorted(name for name in os.listdir(drop_ins) if name.endswith(".toml"))
+    except OSError:
+        names = []
+    home = environment.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    candidates = [os.path.join(directory, "pinnace.toml")]
+    candidates += [os.path.join(drop_ins, name) for name in names]
+    candidates.append(os.path.join(home, "pinnace", "pinnace.toml"))
+    return [path for path in candidates if os.path.exists(path)]
+
+
+def _apply_file(settings: Settings, path: str) -> None:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python below 3.11
+        import tomli as tomllib  # type: ignore[no-redef]
+
+    try:
+        with open(path, "rb") as stream:
+            document = tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="mend the file") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    for name, value in document.items():
+        if name == "registries" and isinstance(value, dict):
+            _apply_registries(settings, value, path)
+        else:
+            _set(settings, name, value, path)
+
+
+def _apply_registries(settings: Settings, tables: dict[str, Any], origin: str) -> None:
+    for host, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{origin}: registries.{host} is not a table")
+        rules = {}
+        for name, value in table.items():
+            if name not in _REGISTRY_KEYS:
+                raise _unknown(name, list(_REGISTRY_KEYS), f'{origin}, [registries."{host}"]')
+            rules[name] = _parsed(_REGISTRY_KEYS[name], value, f"registries.{host}.{name}", origin)
+        settings.registries[host] = Registry(**rules)
+        settings.origins[f"registries.{host}"] = origin
+
+
+def _set(settings: Settings, name: str, value: Any, origin: str) -> None:
+    if name not in _KEYS:
+        raise _unknown(name, [*_KEYS, "registries"], origin)
+    settings.values[name] = _parsed(_KEYS[name].parse, value, name, origin)
+    settings.origins[name] = origin
+
+
+def _parsed(parse: Callable[[Any], Any], value: Any, name: str, origin: str) -> Any:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} = {value!r} is not possible: {error}", context=origin) from None
+
+
+def _unknown(name: str, known: list[str], origin: str) -> ConfigurationError:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "`pinnace config` lists the keys there are"
+    return ConfigurationError(f"unknown key {name}", context=origin, hint=hint)
