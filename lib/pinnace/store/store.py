@@ -1,0 +1,216 @@
+"""Finding, recording and removing images."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pinnace import digest as digests
+from pinnace.errors import StoreError
+from pinnace.reference import Reference
+from pinnace.store.images import BUILD_FORMAT, Image, Resolution
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What ``Store.remove`` did: whether an image went with its reference, and the bytes that were freed."""
+
+    image: str | None
+    freed: int
+
+
+class Store:
+    """The image store whose directory is ``root``. Nothing is read or made before it is needed."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    # Where things lie
+
+    def layer_path(self, diff_id: str) -> str:
+        return os.path.join(self.root, "layers", "sha256", digests.hex_of(diff_id) + ".sqsh")
+
+    def image_path(self, digest: str) -> str:
+        return os.path.join(self.root, "images", "sha256", digests.hex_of(digest) + ".sqsh")
+
+    def record_path(self, digest: str) -> str:
+        return os.path.join(self.root, "images", "sha256", digests.hex_of(digest) + ".json")
+
+    def lock_path(self, kind: str, digest: str) -> str:
+        return os.path.join(self.root, "locks", f"{kind}-{digests.hex_of(digest)}")
+
+    def _resolutions_of(self, reference: Reference) -> str:
+        # "_" cannot start a part of a repository's name, so that tag c of a/b and the
+        # repository a/b/c do not meet.
+        kind, name = ("_digests", reference.digest) if reference.digest else ("_tags", reference.tag)
+        repository = os.path.join(self.root, "references", reference.registry, *reference.repository.split("/"))
+        return os.path.join(repository, kind, name or "latest")
+
+    def _resolution_path(self, reference: Reference, platform: str) -> str:
+        return os.path.join(self._resolutions_of(reference), platform.replace("/", "-") + ".json")
+
+    # Launch path
+
+    def lookup(self, reference: Reference, platform: str, ttl: float) -> Image | None:
+        """The image if it can be used without asking a registry, else None.
+
+        That is: it is complete here, and ``reference`` has a digest or its tag was resolved less
+        than ``ttl`` seconds ago.
+        """
+        resolution = self.resolution(reference, platform)
+        if resolution is None:
+            if reference.digest is None:
+                return None
+            image = self.image(reference.digest)
+            return image if image is not None and image.platform == platform else None
+        # A clock that was set back must not make a tag valid for years.
+        if reference.digest is None and not 0 <= time.time() - resolution.time < ttl:
+            return None
+        return self.image(resolution.digest)
+
+    def resolution(self, reference: Reference, platform: str) -> Resolution | None:
+        """What ``reference`` meant when it was last resolved for ``platform``."""
+        content = _read(self._resolution_path(reference, platform))
+        if content is None:
+            return None
+        try:
+            return Resolution.from_json(content)
+        except (ValueError, KeyError, TypeError):
+            return None  # written by another version: resolve again
+
+    def image(self, digest: str) -> Image | None:
+        """The complete image with this manifest digest."""
+        content = _read(self.record_path(digest))
+        if content is None:
+            return None
+        path = self.image_path(digest)
+        try:
+            image = Image.from_json(content, path)
+            complete = image.format == BUILD_FORMAT and os.stat(path).st_size == image.size
+        except (ValueError, KeyError, TypeError, OSError):
+            return None
+        return image if complete else None
+
+    # Listing
+
+    def images(self) -> list[Image]:
+        """Every complete image, the newest first."""
+        directory = os.path.join(self.root, "images", "sha256")
+        found = (
+            self.image(digests.PREFIX + name[: -len(".json")])
+            for name in _names(directory)
+            if name.endswith(".json") and digests.is_hex(name[: -len(".json")])
+        )
+        return sorted((image for image in found if image), key=lambda image: -image.created_at)
+
+    def resolutions(self) -> Iterator[Resolution]:
+        """Every recorded reference, in the order of their paths."""
+        for path in sorted(self._resolution_files(os.path.join(self.root, "references"))):
+            content = _read(path)
+            if content is not None:
+                with suppress(ValueError, KeyError, TypeError):
+                    yield Resolution.from_json(content)
+
+    def _resolution_files(self, directory: str) -> Iterator[str]:
+        for base, _, names in os.walk(directory):
+            yield from (os.path.join(base, name) for name in names if name.endswith(".json"))
+
+    # Removing
+
+    def remove(self, reference: Reference) -> Removal:
+        """Remove ``reference`` for every platform, the images only it leads to and layers no other image uses.
+
+        Containers that run from such an image keep the file until they end. Raises StoreError
+        if ``reference`` is not in the store.
+        """
+        from pinnace import locks
+
+        found = self._named(reference)
+        if not found:
+            raise StoreError(
+                f"{reference} is not in the store",
+                context=self.root,
+                hint="`pinnace images` lists what is",
+                identifier="not-in-store",
+            )
+        os.makedirs(os.path.join(self.root, "locks"), exist_ok=True)
+        removed, freed = None, 0
+        for path, digest in found:
+            with locks.held(self.lock_path("image", digest)):
+                if path is not None:
+                    _unlink(path)
+                    self._prune(os.path.dirname(path))
+                if path is None or all(other.digest != digest for other in self.resolutions()):
+                    removed = digest
+                    freed += self._remove_image(digest)
+        return Removal(removed, freed)
+
+    def _named(self, reference: Reference) -> list[tuple[str | None, str]]:
+        """The resolution files of ``reference`` with the image of each; no file for an image named by digest."""
+        found: list[tuple[str | None, str]] = []
+        for path in sorted(self._resolution_files(self._resolutions_of(reference))):
+            with suppress(ValueError, KeyError, TypeError):
+                found.append((path, Resolution.from_json(_read(path) or b"").digest))
+        if not found and reference.digest and self.image(reference.digest):
+            for path in sorted(self._resolution_files(os.path.join(self.root, "references"))):
+                with suppress(ValueError, KeyError, TypeError):
+                    if Resolution.from_json(_read(path) or b"").digest == reference.digest:
+                        found.append((path, reference.digest))
+            found.append((None, reference.digest))
+        return found
+
+    def _remove_image(self, digest: str) -> int:
+        """Remove one image; the caller holds its lock. Gives the bytes that were freed."""
+        image = self.image(digest)
+        # The record first: without it the image is not there.
+        _unlink(self.record_path(digest))
+        freed = _unlink(self.image_path(digest))
+        used = {layer for other in self.images() for layer in other.layers}
+        # A pull in progress holds links to the layers that it needs, see store.build.
+        for layer in set(image.layers if image else ()) - used:
+            freed += _unlink(self.layer_path(layer))
+        return freed
+
+    def _prune(self, directory: str) -> None:
+        """Remove the directories that became empty, up to ``references``."""
+        top = os.path.join(self.root, "references")
+        while directory != top:
+            try:
+                os.rmdir(directory)
+            except OSError:
+                return
+            directory = os.path.dirname(directory)
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}", hint="check the store's owner and mode") from None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"cannot read {directory}: {error.strerror}") from None
+
+
+def _unlink(path: str) -> int:
+    """Remove a file if it is there; gives its size in bytes."""
+    try:
+        size = os.stat(path).st_size
+        os.unlink(path)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror}") from None
+    return size
