@@ -1,0 +1,65 @@
+"""The ``pinnace`` command.
+
+``run`` and ``step`` are on the path of every job: they parse their options with the standard
+library and load nothing else. All other commands are click commands, loaded when they are called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pinnace.errors import PinnaceError, report
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    arguments = sys.argv[1:]
+    try:
+        if arguments[:1] == ["run"]:
+            from pinnace.cli import run
+
+            return run.main(arguments[1:])
+        if arguments == ["step"]:
+            from pinnace.slurm import step
+
+            return step.main()
+        _load_site_packages()
+        from pinnace.cli.commands import dispatch
+
+        return dispatch(arguments)
+    except PinnaceError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; nothing may be flushed to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as error:
+        if os.environ.get("PINNACE_DEBUG"):
+            raise
+        return fail(unexpected(error))
+
+
+def fail(error: PinnaceError, exit_code: int | None = None) -> int:
+    """Tell the user and return the status to exit with."""
+    sys.stderr.write(report(error) + "\n")
+    return error.exit_code if exit_code is None else exit_code
+
+
+def unexpected(error: Exception) -> PinnaceError:
+    """The words for a defect of Pinnace itself."""
+    return PinnaceError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="set PINNACE_DEBUG=1 to see where, and report it",
+        identifier="internal",
+    )
+
+
+def _load_site_packages() -> None:
+    """The installed command starts with -S; what needs third-party packages asks for them here."""
+    if sys.flags.no_site:
+        import site
+
+        site.main()

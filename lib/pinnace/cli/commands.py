@@ -1,0 +1,52 @@
+"""The table of commands, for click."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pinnace import __version__
+from pinnace.errors import UsageError
+
+
+class Commands(click.Group):
+    """Commands are imported when they are named, in the order in which they are listed here."""
+
+    names = ("run", "pull", "images", "inspect", "rm", "doctor", "config")
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.names:
+            return None
+        module = __import__(f"pinnace.cli.{name}", fromlist=[name])
+        command: click.Command = module.run_command if name == "run" else getattr(module, name)
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pinnace")
+def pinnace() -> None:
+    """Run OCI images as ordinary users, by hand and under Slurm.
+
+    \b
+    Examples:
+      pinnace pull debian:12
+      pinnace run debian:12 cat /etc/os-release
+      srun --container-image=debian:12 cat /etc/os-release
+    """
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run a click command; its usage errors become one line like every other error."""
+    try:
+        result = pinnace.main(arguments or ["--help"], prog_name="pinnace", standalone_mode=False)
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "pinnace")
+        raise UsageError(error.format_message(), hint=f"see `{command} --help`") from None
+    sys.stdout.flush()
+    return result if isinstance(result, int) else 0

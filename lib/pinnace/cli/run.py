@@ -1,0 +1,117 @@
+"""``pinnace run``: on the launch path, so without click."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pinnace.errors import PinnaceError, UsageError
+
+if TYPE_CHECKING:
+    from pinnace.container.options import Options
+
+HELP = """\
+Usage: pinnace run [OPTIONS] IMAGE|PATH.sqsh [--] [COMMAND…]
+
+  Run a command in a container as yourself. The exit status is the command's; 125 means that
+  the container could not be started, 126 and 127 that the command could not.
+
+Options:
+  -e, --env NAME[=VALUE]       set a variable, or pass the caller's on (repeatable)
+  -m, --mount SRC:DST[:FLAGS]  mount a path of the host (repeatable); FLAGS such as ro, nosuid,
+                               separated by +; tmpfs:DST mounts an empty tmpfs
+  -w, --workdir PATH           working directory in the container
+  -r, --root / --no-root       appear as root in the container
+      --rw / --ro              make the container's root writable, or not
+      --home / --no-home       mount the home directory
+      --platform OS/ARCH       platform of the image
+      --dry-run                print the plan as JSON and run nothing
+  -h, --help                   show this text
+
+Examples:
+  pinnace run debian:12 cat /etc/os-release
+  pinnace run --mount $PWD:/data:ro -w /data nvcr.io#nvidia/pytorch:24.09-py3 python train.py
+  pinnace run --root --rw ./image.sqsh
+"""
+
+_SHORT = "+e:m:w:rh"
+_LONG = (
+    "env= mount= workdir= root no-root rw ro home no-home platform= dry-run help".split()
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Become the command in the container. Returns only for ``--help``, ``--dry-run`` and errors."""
+    from pinnace.cli import fail
+
+    try:
+        return _run(arguments)
+    except UsageError as error:
+        return fail(error)
+    except PinnaceError as error:
+        return fail(error, 125)
+
+
+def _run(arguments: list[str]) -> int:
+    given, rest = _parse(arguments)
+    if any(name in ("-h", "--help") for name, _ in given):
+        sys.stdout.write(HELP)
+        return 0
+    if not rest:
+        raise UsageError("no image is given", hint="see `pinnace run --help`")
+    command = rest[2:] if rest[1:2] == ["--"] else rest[1:]
+
+    from pinnace import config
+    from pinnace.container import build, executor, identity
+
+    settings = config.load()
+    options = _options(given, rest[0], settings)
+    plan = build.run(options, command, os.environ, identity.current(), build.tools(settings))
+    if any(name == "--dry-run" for name, _ in given):
+        import json
+
+        json.dump(plan.as_data(), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return 0
+    sys.stdout.flush()
+    executor.execute(plan)
+
+
+def _parse(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    try:
+        return getopt.getopt(arguments, _SHORT, _LONG)
+    except getopt.GetoptError as error:
+        raise UsageError(error.msg, hint="see `pinnace run --help`") from None
+
+
+def _options(given: list[tuple[str, str]], image: str, settings: config.Settings) -> Options:
+    from pinnace import resolve
+    from pinnace.container import environment, mounts
+    from pinnace.container.options import Options
+
+    def flag(positive: tuple[str, ...], negative: str, default: bool) -> bool:
+        for name, _ in given:
+            if name in positive:
+                default = True
+            elif name == negative:
+                default = False
+        return default
+
+    def values(*names: str) -> list[str]:
+        return [value for name, value in given if name in names]
+
+    platform = (values("--platform") or [None])[-1]
+    found = resolve.find(image, settings=settings, directory=os.getcwd(), platform=platform)
+    return Options(
+        image=found.path,
+        config=found.config,
+        digest=found.digest,
+        mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, os.getcwd())),
+        workdir=(values("-w", "--workdir") or [None])[-1],
+        remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),
+        mount_home=flag(("--home",), "--no-home", settings["mount_home"]),
+        writable=flag(("--rw",), "--ro", settings["writable"]),
+        environment=tuple(environment.requested(values("-e", "--env"), os.environ)),
+    )

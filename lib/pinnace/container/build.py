@@ -1,0 +1,144 @@
+"""From what is asked to the plan that does it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from pinnace.config import Settings
+from pinnace.container import environment, identity, mounts, probe, rootfs, seccomp
+from pinnace.container.identity import Identity
+from pinnace.container.options import Options
+from pinnace.container.plan import VERSION, Plan
+
+
+def tools(settings: Settings) -> rootfs.Tools:
+    """The tools of this machine under this configuration."""
+    return rootfs.choose(
+        settings["squashfuse"],
+        settings["fuse_overlayfs"],
+        settings["overlay"],
+        settings["writable_size"],
+        lambda chosen: probe.kernel_overlay(chosen, settings["store"]),
+    )
+
+
+def run(
+    options: Options, command: Iterable[str], host: Mapping[str, str], user: Identity, with_tools: rootfs.Tools
+) -> Plan:
+    """The plan of ``pinnace run``: it ends as the command. ``host`` is the caller's environment.
+
+    As with Docker and enroot, the host's variables stay outside but for those asked for.
+    """
+    plan = _container(options, user, with_tools, failure_status=125)
+    plan.add("pivot")
+    plan.add("clear-environment")
+    _image_environment(plan, options)
+    for name, value in _standard_variables(options, host, user):
+        plan.add("default", f"{name}={value}")
+    for name, value in options.environment:
+        plan.add("environment", f"{name}={value}")
+    _restrict(plan, options)
+    _working_directory(plan, options)
+    plan.add("command", *_with_entrypoint(options, list(command)))
+    return plan
+
+
+def step(
+    options: Options, job: Mapping[str, str], user: Identity, with_tools: rootfs.Tools, socket: int
+) -> Plan:
+    """The plan of a step: the container is handed over, each task joins it and does the rest.
+
+    ``job`` is the job's environment. As with pyxis, the image's variables win over the job's
+    unless they are kept by name; variables that only the job has stay.
+    """
+    plan = _container(options, user, with_tools, failure_status=1)
+    plan.add("pivot")
+    plan.add("hand-over", socket)
+    for name in environment.HOST_LOCALE:
+        if name not in options.keep_environment:
+            plan.add("unset", name)
+    _image_environment(plan, options)
+    plan.add("environment", f"HOME={identity.home_in_container(user, options.remap_root)}")
+    if options.digest is not None:
+        plan.add("environment", f"PINNACE_IMAGE_DIGEST={options.digest}")
+    for name in sorted(options.keep_environment):
+        if job.get(name):
+            plan.add("environment", f"{name}={job[name]}")
+    _restrict(plan, options)
+    _working_directory(plan, options)
+    return plan
+
+
+def _container(options: Options, user: Identity, with_tools: rootfs.Tools, failure_status: int) -> Plan:
+    """Everything up to the finished tree, before it is entered."""
+    mounts.check_sources(options.mounts)
+    plan = Plan()
+    plan.add("version", VERSION)
+    plan.add("failure-status", failure_status)
+    rootfs.add(plan, os.path.abspath(options.image), user, options.remap_root, with_tools)
+    mounts.add(plan, (*mounts.SYSTEM, *mounts.FILES))
+    plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
+    plan.add("prepend", "/etc/group", "644", identity.group(user))
+    if options.mount_home:
+        mounts.add(
+            plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))]
+        )
+    mounts.add(plan, options.mounts)
+    if not options.writable:
+        plan.add("read-only")
+    return plan
+
+
+def _image_environment(plan: Plan, options: Options) -> None:
+    if options.config is None:
+        plan.add("environment-file", "/etc/environment")
+        return
+    for name, value in environment.of_image(options.config):
+        plan.add("environment", f"{name}={value}")
+
+
+def _standard_variables(
+    options: Options, host: Mapping[str, str], user: Identity
+) -> Iterable[tuple[str, str]]:
+    """What a login would have set; the image's own values win."""
+    name = "root" if options.remap_root else user.name
+    yield "PATH", environment.DEFAULT_PATH
+    yield "HOME", identity.home_in_container(user, options.remap_root)
+    yield "USER", name
+    yield "LOGNAME", name
+    if "TERM" in host:
+        yield "TERM", host["TERM"]
+    if options.digest is not None:
+        yield "PINNACE_IMAGE_DIGEST", options.digest
+
+
+def _restrict(plan: Plan, options: Options) -> None:
+    """Give privileges up. Under remap-root the capabilities of the container's own namespace stay."""
+    if not options.remap_root:
+        plan.add("drop-capabilities")
+    plan.add("no-new-privileges")
+    filter_program = seccomp.program(os.uname().machine)
+    if filter_program:
+        plan.add("seccomp", filter_program)
+
+
+def _working_directory(plan: Plan, options: Options) -> None:
+    if options.workdir is not None:
+        plan.add("working-directory", options.workdir, "user")
+        return
+    directory = (options.config or {}).get("WorkingDir")
+    plan.add("working-directory", directory if isinstance(directory, str) and directory else "/", "image")
+
+
+def _with_entrypoint(options: Options, command: list[str]) -> list[str]:
+    """The command to execute. Entry points run only with the image's own default command, as in enroot."""
+    if command:
+        return command
+    config = options.config or {}
+    default = [*_words(config.get("Entrypoint")), *_words(config.get("Cmd"))]
+    return default or ["/bin/sh"]
+
+
+def _words(value: object) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else []

@@ -1,0 +1,42 @@
+"""Carrying out a plan: this process becomes ``pinnace-exec``."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import NoReturn
+
+from pinnace import paths
+from pinnace.container.plan import Plan
+from pinnace.errors import HostError
+
+_SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE (fcntl(2))
+
+
+def execute(plan: Plan) -> NoReturn:
+    """Replace this process by the executor. Raises HostError if it is not installed."""
+    descriptor = write(plan)
+    os.set_inheritable(descriptor, True)
+    try:
+        os.execv(paths.EXECUTOR, [paths.EXECUTOR, f"--plan={descriptor}"])
+    except OSError as error:
+        raise not_installed(error) from None
+
+
+def write(plan: Plan) -> int:
+    """A sealed memfd that holds the plan: whoever gets it knows that it cannot change."""
+    descriptor = os.memfd_create("pinnace-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    message = memoryview(plan.encode())
+    while message:
+        message = message[os.write(descriptor, message) :]
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    return descriptor
+
+
+def not_installed(error: OSError) -> HostError:
+    """The error for an executor that cannot be started."""
+    return HostError(
+        f"cannot execute {paths.EXECUTOR}: {error.strerror}",
+        hint="install Pinnace with `make install`, or with pip on a machine that has a C compiler",
+        identifier="executor-missing",
+    )

@@ -1,0 +1,160 @@
+"""Mounts: what a user asks for, what every container gets, and how a plan says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pinnace.container.plan import Plan
+from pinnace.errors import ContainerError, UsageError
+
+#: fstab(5) and enroot flags, and the plan's option for each; None: the default, nothing to say.
+_FLAGS: dict[str, str | None] = {
+    "ro": "read-only",
+    "rw": None,
+    "nosuid": "nosuid",
+    "nodev": "nodev",
+    "noexec": "noexec",
+    "exec": None,
+    "rbind": "recursive",
+    "private": "private",
+    "rprivate": "private",
+    "slave": "slave",
+    "rslave": "slave",
+    "nofail": "optional",
+    "silent": None,
+    "loud": None,
+    "x-create=auto": "create=auto",
+    "x-create=file": "create=file",
+    "x-create=dir": "create=directory",
+}
+_BIND_DEFAULTS = ("create=auto", "recursive")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mount of a container.
+
+    ``kind`` is ``bind``, ``tmpfs`` or ``unmount``; ``options`` are the plan's; ``data`` are a
+    tmpfs's own options (``size=1G``).
+    """
+
+    kind: str
+    target: str
+    source: str = ""
+    options: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+
+def parse(text: str, directory: str) -> list[Mount]:
+    """The mounts of a ``SRC:DST[:FLAGS][,…]`` option; relative sources count from ``directory``.
+
+    Flags are separated by ``+``. ``SRC`` alone means ``SRC:SRC``; ``tmpfs:DST`` and
+    ``umount:DST`` mount an empty tmpfs and take a mount away. Raises UsageError.
+    """
+    return [_parse_one(item, directory) for item in text.split(",")]
+
+
+def _parse_one(item: str, directory: str) -> Mount:
+    source, _, rest = item.partition(":")
+    target, _, flags = rest.partition(":")
+    if ":" not in item:
+        target = source
+    if not source or not target:
+        raise _invalid(item, "SRC:DST[:FLAGS] is expected")
+    if source not in ("tmpfs", "umount") and source[0] not in "./":
+        raise _invalid(item, "the source must begin with / or ., or be tmpfs or umount")
+    if target[0] not in "./":
+        raise _invalid(item, "the target must begin with / or .")
+    words = [flag for flag in flags.replace(",", "+").split("+") if flag]
+    if source == "umount":
+        return Mount("unmount", target)
+    if source == "tmpfs":
+        options, data = _tmpfs_flags(words)
+        return Mount("tmpfs", target, options=("create=directory", *options), data=data)
+    return Mount("bind", target, os.path.join(directory, source), _bind_options(words, item))
+
+
+def _bind_options(words: Iterable[str], item: str) -> tuple[str, ...]:
+    options = list(_BIND_DEFAULTS)
+    for word in words:
+        if word == "bind":
+            options = [option for option in options if option != "recursive"]
+        elif word not in _FLAGS:
+            raise _invalid(item, f"unknown flag {word}: the flags are bind, {', '.join(_FLAGS)}")
+        else:
+            option = _FLAGS[word]
+            if option is not None:
+                options.append(option)
+    return tuple(dict.fromkeys(options))
+
+
+def _tmpfs_flags(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Mount flags, and what tmpfs itself understands (size, mode …)."""
+    options, data = [], []
+    for word in words:
+        if word not in _FLAGS:
+            data.append(word)
+        elif (option := _FLAGS[word]) is not None and option != "recursive":
+            options.append(option)
+    return tuple(options), tuple(data)
+
+
+def _invalid(item: str, why: str) -> UsageError:
+    return UsageError(f"invalid mount `{item}`: {why}", identifier="mount-syntax")
+
+
+def check_sources(mounts: Iterable[Mount]) -> None:
+    """Raise ContainerError for the first source that is not there."""
+    for mount in mounts:
+        if mount.kind != "bind" or "optional" in mount.options:
+            continue
+        try:
+            os.stat(mount.source)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ContainerError(
+                f"mount source path does not exist: {mount.source}",
+                hint="create it on every node of the job or leave the mount out",
+                identifier="mount-source-missing",
+            ) from None
+        except OSError:
+            continue  # the kernel gives its own reason
+
+
+#: /proc, /sys, /dev and the directories that every program may write (as enroot has them).
+SYSTEM = (
+    Mount("bind", "/proc", "/proc", ("create=directory", "recursive", "nosuid", "nodev", "noexec", "slave")),
+    Mount(
+        "bind",
+        "/sys",
+        "/sys",
+        ("create=directory", "recursive", "read-only", "nosuid", "nodev", "noexec", "slave"),
+    ),
+    Mount("bind", "/dev", "/dev", ("create=directory", "recursive", "nosuid", "noexec", "slave")),
+    Mount("tmpfs", "/tmp", options=("create=directory", "nosuid", "nodev"), data=("mode=1777",)),
+    Mount("tmpfs", "/var/run", options=("create=directory", "nosuid", "nodev"), data=("mode=755",)),
+    Mount("tmpfs", "/var/lock", options=("create=directory", "nosuid", "nodev"), data=("mode=755",)),
+)
+
+#: Files of the host that a container shares, read-only.
+FILES = tuple(
+    Mount("bind", path, path, ("create=file", "read-only", "nosuid", "nodev", "noexec", "optional"))
+    for path in ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/machine-id")
+)
+
+
+def home(source: str, target: str) -> Mount:
+    """The user's home directory inside the container."""
+    return Mount("bind", target, source, ("create=directory", "recursive", "nosuid"))
+
+
+def add(plan: Plan, mounts: Iterable[Mount]) -> None:
+    """Say each mount in the plan's words."""
+    for mount in mounts:
+        if mount.kind == "bind":
+            plan.add("bind", mount.source, mount.target, ",".join(mount.options))
+        elif mount.kind == "tmpfs":
+            plan.add("tmpfs", mount.target, ",".join(mount.options), ",".join(mount.data))
+        else:
+            plan.add("unmount", mount.target)

@@ -1,0 +1,31 @@
+"""What is asked of a container, whoever asks: the command line or a Slurm step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pinnace.container.mounts import Mount
+
+
+@dataclass(frozen=True)
+class Options:
+    """A container, before anything is decided about how it is made.
+
+    ``image`` is the squashfs file. ``config`` is the ``config`` object of the OCI image
+    configuration, or None for a squashfs file of unknown origin, whose variables are then read
+    from its own ``/etc/environment``.
+    """
+
+    image: str
+    config: Mapping[str, object] | None = None
+    digest: str | None = None
+    mounts: tuple[Mount, ...] = ()
+    workdir: str | None = None
+    remap_root: bool = False
+    mount_home: bool = False
+    writable: bool = False
+    #: Variables set at the user's request, over the image's.
+    environment: tuple[tuple[str, str], ...] = ()
+    #: Variables of the job that win over the image's (``--container-env``).
+    keep_environment: frozenset[str] = field(default_factory=frozenset)

@@ -1,0 +1,40 @@
+"""From what a user named to an image that can be mounted. On the launch path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pinnace import reference, squashfs, supply
+from pinnace.config import Settings
+from pinnace.store import Store
+
+
+class Found(NamedTuple):
+    """A squashfs file and what is known of it; a user's own file has neither configuration nor digest."""
+
+    path: str
+    config: Mapping[str, object] | None = None
+    digest: str | None = None
+
+
+def find(
+    text: str, *, settings: Settings, directory: str, platform: str | None = None, progress: Any = None
+) -> Found:
+    """The image named by ``text``: a path (``./image.sqsh``, relative to ``directory``) or a reference.
+
+    A reference that is not in the store is pulled first. Raises what parsing and pulling raise.
+    """
+    if reference.is_path(text):
+        path = os.path.join(directory, text)
+        squashfs.check(path)
+        return Found(path)
+    image = supply.ensure(
+        reference.parse(text),
+        store=Store(settings["store"]),
+        settings=settings,
+        platform=platform,
+        progress=progress,
+    )
+    return Found(image.path, image.config, image.digest)

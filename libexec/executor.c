@@ -1,0 +1,383 @@
+/*
+ * pinnace-exec: carry out a plan (docs/protocol.md). It decides nothing: each operation is a few
+ * system calls, done in the plan's order, as the user who runs it. It must never be setuid.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "fields.h"
+#include "fuse.h"
+#include "mounts.h"
+#include "namespace.h"
+#include "rootfs.h"
+#include "task.h"
+#include "tree.h"
+
+enum { MAX_SERVERS = 2, MAX_COMMAND = 1 << 16 };
+
+struct executor {
+	int plan;      /* descriptor of the plan, handed over with the container */
+	int proc;      /* /proc of the host */
+	int host;      /* the host's tree, from `root` on */
+	int root;      /* the container's root, from `root` on */
+	bool finished;
+	struct fuse_server servers[MAX_SERVERS];
+};
+
+/* The next arguments of an operation into the given variables; each must be there. */
+static int take(const struct field *operation, size_t *position, const char **argument, struct error *err)
+{
+	*argument = field_argument(operation, position);
+	if (*argument == NULL)
+		return error_set(err, 0, "the plan's %s lacks an argument", operation->key);
+	return 0;
+}
+
+static int take_two(const struct field *operation, const char **first, const char **second, struct error *err)
+{
+	size_t position = 0;
+
+	return take(operation, &position, first, err) < 0 ? -1 : take(operation, &position, second, err);
+}
+
+static int take_one(const struct field *operation, const char **argument, struct error *err)
+{
+	size_t position = 0;
+
+	return take(operation, &position, argument, err);
+}
+
+static int number(const char *text, unsigned long maximum, int base, unsigned long *value, struct error *err)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoul(text, &end, base);
+	if (errno != 0 || end == text || *end != '\0' || *value > maximum)
+		return error_set(err, 0, "the plan holds the wrong number `%.40s`", text);
+	return 0;
+}
+
+static int do_version(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *version;
+
+	(void)executor;
+	if (take_one(operation, &version, err) < 0)
+		return -1;
+	if (strcmp(version, "1") != 0) {
+		error_set(err, 0, "the plan has version %s, this pinnace-exec carries out version 1", version);
+		return error_hint(err, "install all parts of Pinnace from one release");
+	}
+	return 0;
+}
+
+static int do_failure_status(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *text;
+	unsigned long status;
+
+	(void)executor;
+	if (take_one(operation, &text, err) < 0 || number(text, 255, 10, &status, err) < 0)
+		return -1;
+	err->status = (int)status;
+	return 0;
+}
+
+static int do_user_namespace(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *uid_text, *gid_text;
+	unsigned long uid, gid;
+
+	if (take_two(operation, &uid_text, &gid_text, err) < 0 || number(uid_text, UINT32_MAX - 1, 10, &uid, err) < 0 ||
+	    number(gid_text, UINT32_MAX - 1, 10, &gid, err) < 0)
+		return -1;
+	return namespace_user(executor->proc, (uid_t)uid, (gid_t)gid, err);
+}
+
+static int do_mount_namespace(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)executor, (void)operation;
+	return namespace_mount(err);
+}
+
+static int do_fuse_server(struct executor *executor, const struct field *operation, struct error *err)
+{
+	for (size_t i = 0; i < MAX_SERVERS; i++)
+		if (executor->servers[i].device < 0)
+			return fuse_start(operation, &executor->servers[i], err);
+	return error_set(err, 0, "the plan has more than %d FUSE servers waiting", MAX_SERVERS);
+}
+
+static int do_scratch(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *size;
+
+	(void)executor;
+	return take_one(operation, &size, err) < 0 ? -1 : rootfs_scratch(size, err);
+}
+
+static int do_fuse_mount(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *name, *target;
+
+	if (take_two(operation, &name, &target, err) < 0)
+		return -1;
+	for (size_t i = 0; i < MAX_SERVERS; i++)
+		if (executor->servers[i].device >= 0 && strcmp(executor->servers[i].name, name) == 0)
+			return fuse_mount(&executor->servers[i], target, err);
+	return error_set(err, 0, "the plan mounts the unknown FUSE server %s", name);
+}
+
+static int do_base(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)executor, (void)operation;
+	return rootfs_base(err);
+}
+
+static int do_overlay(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)executor, (void)operation;
+	return rootfs_overlay(err);
+}
+
+static int do_root(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)operation;
+	executor->host = open("/host", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (executor->host < 0)
+		return error_set(err, errno, "cannot open the host's tree");
+	executor->root = rootfs_root(err);
+	return executor->root < 0 ? -1 : 0;
+}
+
+static int do_bind(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *source, *target, *options;
+	size_t position = 0;
+
+	if (take(operation, &position, &source, err) < 0 || take(operation, &position, &target, err) < 0 ||
+	    take(operation, &position, &options, err) < 0)
+		return -1;
+	return mounts_bind(executor->host, source, executor->root, target, options, err);
+}
+
+static int do_tmpfs(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *target, *options, *data;
+	size_t position = 0;
+
+	if (take(operation, &position, &target, err) < 0 || take(operation, &position, &options, err) < 0 ||
+	    take(operation, &position, &data, err) < 0)
+		return -1;
+	return mounts_tmpfs(executor->root, target, options, data, err);
+}
+
+static int do_unmount(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *target;
+
+	return take_one(operation, &target, err) < 0 ? -1 : mounts_unmount(executor->proc, executor->root, target, err);
+}
+
+static int write_file(struct executor *executor, const struct field *operation, bool prepend, struct error *err)
+{
+	const char *path, *mode_text;
+	unsigned long mode;
+	size_t position = 0;
+
+	if (take(operation, &position, &path, err) < 0 || take(operation, &position, &mode_text, err) < 0 ||
+	    number(mode_text, 07777, 8, &mode, err) < 0)
+		return -1;
+	return tree_write(executor->root, path, (mode_t)mode, operation->value + position,
+			  operation->length - position, prepend, err);
+}
+
+static int do_file(struct executor *executor, const struct field *operation, struct error *err)
+{
+	return write_file(executor, operation, false, err);
+}
+
+static int do_prepend(struct executor *executor, const struct field *operation, struct error *err)
+{
+	return write_file(executor, operation, true, err);
+}
+
+static int do_directory(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *path;
+	cleanup_close int fd = -1;
+
+	if (take_one(operation, &path, err) < 0)
+		return -1;
+	fd = tree_create(executor->root, path, true, NULL, err);
+	return fd < 0 ? -1 : 0;
+}
+
+static int do_read_only(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)operation;
+	return rootfs_read_only(executor->root, err);
+}
+
+static int do_pivot(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)operation;
+	return rootfs_pivot(executor->root, err);
+}
+
+static int do_hand_over(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *text;
+	unsigned long socket;
+
+	if (take_one(operation, &text, err) < 0 || number(text, 1024, 10, &socket, err) < 0)
+		return -1;
+	executor->finished = true;
+	return namespace_send(executor->proc, (int)socket, executor->plan, err);
+}
+
+static int explain_command(const char *program, int code, struct error *err)
+{
+	const char *path = getenv("PATH");
+
+	if (code == ENOENT) {
+		err->status = 127;
+		if (strchr(program, '/') != NULL && access(program, F_OK) == 0) {
+			error_set(err, 0, "cannot execute %s: the interpreter or loader it names is not in the image", program);
+			return error_hint(err, "use a program built for this image");
+		}
+		if (strchr(program, '/') != NULL)
+			error_set(err, 0, "command not found in the image: %s", program);
+		else
+			error_set(err, 0, "command not found in the image: %s (PATH is %.300s)", program,
+				  path == NULL ? "not set" : path);
+		return error_hint(err, "check its name, or give its full path inside the image");
+	}
+	err->status = 126;
+	error_set(err, code, "cannot execute %s in the container", program);
+	if (code == EACCES)
+		return error_hint(err, "a file with execute permission is expected (chmod +x)");
+	if (code == ENOEXEC)
+		return error_hint(err, "it is no program for this machine's architecture");
+	return -1;
+}
+
+static int do_command(struct executor *executor, const struct field *operation, struct error *err)
+{
+	size_t position = 0, count = 0;
+	cleanup_free char **arguments = NULL;
+	const char *argument;
+
+	(void)executor;
+	while ((argument = field_argument(operation, &position)) != NULL)
+		count++;
+	if (count == 0 || position != operation->length)
+		return error_set(err, 0, "the plan's command is malformed");
+	arguments = calloc(count + 1, sizeof(*arguments));
+	if (arguments == NULL)
+		return error_set(err, errno, "cannot read the plan's command");
+	position = 0;
+	for (size_t i = 0; i < count; i++)
+		arguments[i] = (char *)field_argument(operation, &position);
+	if (arguments[0][0] == '\0')
+		return explain_command("''", ENOENT, err);
+	execvp(arguments[0], arguments);
+	return explain_command(arguments[0], errno, err);
+}
+
+static const struct {
+	const char *name;
+	int (*carry_out)(struct executor *executor, const struct field *operation, struct error *err);
+} operations[] = {
+	{ "version", do_version },
+	{ "failure-status", do_failure_status },
+	{ "user-namespace", do_user_namespace },
+	{ "mount-namespace", do_mount_namespace },
+	{ "fuse-server", do_fuse_server },
+	{ "scratch", do_scratch },
+	{ "fuse-mount", do_fuse_mount },
+	{ "base", do_base },
+	{ "overlay", do_overlay },
+	{ "root", do_root },
+	{ "bind", do_bind },
+	{ "tmpfs", do_tmpfs },
+	{ "unmount", do_unmount },
+	{ "file", do_file },
+	{ "prepend", do_prepend },
+	{ "directory", do_directory },
+	{ "read-only", do_read_only },
+	{ "pivot", do_pivot },
+	{ "hand-over", do_hand_over },
+	{ "command", do_command },
+};
+
+static int carry_out(struct executor *executor, const struct field *operation, struct error *err)
+{
+	int done;
+
+	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
+		if (field_is(operation, operations[i].name))
+			return operations[i].carry_out(executor, operation, err);
+	done = task_operation(operation, &task_own_environment, err);
+	if (done == 0)
+		return error_set(err, 0, "the plan holds the unknown operation %s", operation->key);
+	return done < 0 ? -1 : 0;
+}
+
+static int execute(int plan_fd, struct error *err)
+{
+	struct executor executor = {
+		.plan = plan_fd,
+		.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC),
+		.host = -1,
+		.root = -1,
+		.servers = { FUSE_SERVER_NONE, FUSE_SERVER_NONE },
+	};
+	struct fields plan;
+	struct field operation;
+	bool first = true;
+	int more;
+
+	if (executor.proc < 0)
+		return error_set(err, errno, "cannot open /proc");
+	if (fields_map(plan_fd, &plan, err) < 0)
+		return -1;
+	while (!executor.finished && (more = fields_next(&plan, &operation, err)) != 0) {
+		if (more < 0)
+			return -1;
+		if (first && !field_is(&operation, "version"))
+			return error_set(err, 0, "the plan does not begin with its version");
+		first = false;
+		if (carry_out(&executor, &operation, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct error err = { .status = 1 };
+	unsigned long plan;
+
+	if (getauxval(AT_SECURE) != 0) {
+		error_set(&err, 0, "pinnace-exec must not be setuid or have file capabilities");
+	} else if (argc != 2 || strncmp(argv[1], "--plan=", 7) != 0 || number(argv[1] + 7, 1024, 10, &plan, &err) < 0) {
+		error_set(&err, 0, "usage: pinnace-exec --plan=DESCRIPTOR; it is called by `pinnace`");
+		err.status = 2;
+	} else if (fcntl((int)plan, F_SETFD, FD_CLOEXEC) < 0) {
+		error_set(&err, errno, "cannot read the plan from descriptor %lu", plan);
+	} else if (execute((int)plan, &err) == 0) {
+		return 0;
+	}
+	error_print(&err);
+	return err.status;
+}

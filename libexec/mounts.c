@@ -1,0 +1,200 @@
+#define _GNU_SOURCE
+#include "mounts.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "cleanup.h"
+#include "syscalls.h"
+#include "tree.h"
+
+enum create { CREATE_NOTHING, CREATE_FILE, CREATE_DIRECTORY, CREATE_AUTO };
+
+struct options {
+	bool recursive;
+	bool optional;
+	enum create create;
+	uint64_t attributes;
+	uint64_t propagation;
+};
+
+/* What each option's name adds. */
+static const struct {
+	const char *name;
+	struct options adds;
+} known_options[] = {
+	{ "recursive", { .recursive = true } },
+	{ "optional", { .optional = true } },
+	{ "create=file", { .create = CREATE_FILE } },
+	{ "create=directory", { .create = CREATE_DIRECTORY } },
+	{ "create=auto", { .create = CREATE_AUTO } },
+	{ "read-only", { .attributes = ATTRIBUTE_READ_ONLY } },
+	{ "nosuid", { .attributes = ATTRIBUTE_NOSUID } },
+	{ "nodev", { .attributes = ATTRIBUTE_NODEV } },
+	{ "noexec", { .attributes = ATTRIBUTE_NOEXEC } },
+	{ "private", { .propagation = MS_PRIVATE } },
+	{ "slave", { .propagation = MS_SLAVE } },
+};
+
+static int parse_option(const char *name, size_t length, struct options *options, struct error *err)
+{
+	for (size_t i = 0; i < sizeof(known_options) / sizeof(*known_options); i++) {
+		const struct options *adds = &known_options[i].adds;
+
+		if (strlen(known_options[i].name) != length || memcmp(name, known_options[i].name, length) != 0)
+			continue;
+		options->recursive |= adds->recursive;
+		options->optional |= adds->optional;
+		options->attributes |= adds->attributes;
+		if (adds->create != CREATE_NOTHING)
+			options->create = adds->create;
+		if (adds->propagation != 0)
+			options->propagation = adds->propagation;
+		return 0;
+	}
+	return error_set(err, 0, "the plan holds the unknown mount option `%.*s`", (int)length, name);
+}
+
+static int parse_options(const char *text, struct options *options, struct error *err)
+{
+	memset(options, 0, sizeof(*options));
+	while (*text != '\0') {
+		size_t length = strcspn(text, ",");
+
+		if (length > 0 && parse_option(text, length, options, err) < 0)
+			return -1;
+		text += length + (text[length] == ',');
+	}
+	return 0;
+}
+
+static int open_target(int root, const char *target, enum create create, bool source_is_directory, struct error *err)
+{
+	int fd;
+
+	if (create == CREATE_NOTHING) {
+		fd = tree_open(root, target, O_PATH);
+		return fd >= 0 ? fd : error_set(err, errno, "cannot mount on %s in the container", target);
+	}
+	return tree_create(root, target, create == CREATE_DIRECTORY || (create == CREATE_AUTO && source_is_directory),
+			   NULL, err);
+}
+
+static int apply_attributes(int mount, const struct options *options, struct error *err)
+{
+	struct mount_attributes attributes = {
+		.set = options->attributes,
+		.propagation = options->propagation,
+	};
+	unsigned int flags = options->recursive ? TREE_RECURSIVE : 0;
+
+	if (attributes.set == 0 && attributes.propagation == 0)
+		return 0;
+	if (sys_mount_setattr(mount, flags, &attributes) < 0)
+		return error_set(err, errno, "cannot set the mount's options");
+	return 0;
+}
+
+static int explain_source(const char *source, int code, struct error *err)
+{
+	error_set(err, code, "cannot mount %s", source);
+	if (code == EINVAL)
+		return error_hint(err, "mounts lie below it: mount it with the flag rbind");
+	return -1;
+}
+
+int mounts_bind(int host, const char *source, int root, const char *target, const char *text, struct error *err)
+{
+	struct options options;
+	cleanup_close int origin = -1, tree = -1, place = -1;
+	struct stat status;
+
+	if (parse_options(text, &options, err) < 0)
+		return -1;
+	origin = tree_open(host, source, O_PATH);
+	if (origin < 0 || fstat(origin, &status) < 0) {
+		if (options.optional && (errno == ENOENT || errno == ENOTDIR))
+			return 0;
+		error_set(err, errno, "cannot mount %s", source);
+		return error_hint(err, "a path of this node is expected");
+	}
+	tree = sys_open_tree(origin, "",
+			     TREE_CLONE | TREE_EMPTY_PATH | (options.recursive ? TREE_RECURSIVE : 0));
+	if (tree < 0)
+		return explain_source(source, errno, err);
+	if (apply_attributes(tree, &options, err) < 0)
+		return error_wrap(err, "cannot mount %s", source);
+	place = open_target(root, target, options.create, S_ISDIR(status.st_mode), err);
+	if (place < 0)
+		return error_wrap(err, "cannot mount %s", source);
+	if (sys_move_mount(tree, place) < 0) {
+		error_set(err, errno, "cannot mount %s on %s in the container", source, target);
+		return errno == ENOTDIR ? error_hint(err, "one is a directory, the other is not") : -1;
+	}
+	return 0;
+}
+
+/* Hand one option of a comma-separated list to a new file system. */
+static int configure(int context, char *option)
+{
+	char *equals = strchr(option, '=');
+
+	if (equals == NULL)
+		return sys_fsconfig(context, CONTEXT_SET_FLAG, option, NULL);
+	*equals = '\0';
+	return sys_fsconfig(context, CONTEXT_SET_STRING, option, equals + 1);
+}
+
+static int new_tmpfs(const char *data, uint64_t attributes, struct error *err)
+{
+	cleanup_close int context = sys_fsopen("tmpfs");
+	cleanup_free char *copy = strdup(data);
+	char *rest = copy, *option;
+	int mount;
+
+	if (context < 0 || copy == NULL)
+		return error_set(err, errno, "cannot make a tmpfs");
+	while ((option = strsep(&rest, ",")) != NULL)
+		if (*option != '\0' && configure(context, option) < 0)
+			return error_set(err, errno, "tmpfs refuses the option `%s`", option);
+	if (sys_fsconfig(context, CONTEXT_CREATE, NULL, NULL) < 0)
+		return error_set(err, errno, "cannot make a tmpfs");
+	mount = sys_fsmount(context, (unsigned int)attributes);
+	return mount >= 0 ? mount : error_set(err, errno, "cannot make a tmpfs");
+}
+
+int mounts_tmpfs(int root, const char *target, const char *text, const char *data, struct error *err)
+{
+	struct options options;
+	cleanup_close int place = -1, mount = -1;
+
+	if (parse_options(text, &options, err) < 0)
+		return -1;
+	place = open_target(root, target, options.create, true, err);
+	if (place < 0)
+		return -1;
+	mount = new_tmpfs(data, options.attributes, err);
+	if (mount < 0)
+		return error_wrap(err, "cannot mount a tmpfs on %s", target);
+	if (sys_move_mount(mount, place) < 0)
+		return error_set(err, errno, "cannot mount a tmpfs on %s in the container", target);
+	return 0;
+}
+
+int mounts_unmount(int proc, int root, const char *target, struct error *err)
+{
+	cleanup_close int place = tree_open(root, target, O_PATH);
+	char path[64];
+
+	if (place < 0)
+		return error_set(err, errno, "cannot unmount %s in the container", target);
+	/* umount2(2) takes no descriptor; the link in /proc stands for one. */
+	(void)snprintf(path, sizeof(path), "self/fd/%d", place);
+	if (fchdir(proc) < 0 || umount2(path, MNT_DETACH) < 0)
+		return error_set(err, errno, "cannot unmount %s in the container", target);
+	return 0;
+}

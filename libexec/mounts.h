@@ -1,0 +1,20 @@
+/* Mounts inside a container's root, made with descriptors on both sides. */
+#ifndef PINNACE_MOUNTS_H
+#define PINNACE_MOUNTS_H
+
+#include "error.h"
+
+/*
+ * Mount source, a path of the host, on target, a path of the container. options as in
+ * docs/protocol.md, "A plan".
+ */
+int mounts_bind(int host, const char *source, int root, const char *target, const char *options,
+		struct error *err);
+
+/* Mount a tmpfs on target; data are the file system's own options, separated by commas. */
+int mounts_tmpfs(int root, const char *target, const char *options, const char *data, struct error *err);
+
+/* Detach what is mounted on target. proc: a descriptor of /proc. */
+int mounts_unmount(int proc, int root, const char *target, struct error *err);
+
+#endif

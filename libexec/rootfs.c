@@ -1,0 +1,104 @@
+#define _GNU_SOURCE
+#include "rootfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "syscalls.h"
+
+int rootfs_scratch(const char *size, struct error *err)
+{
+	static const char *const directories[] = { "/tmp/lower", "/tmp/upper", "/tmp/work", "/tmp/root", "/tmp/host" };
+	char options[64];
+
+	if (strcmp(size, "0") == 0)
+		(void)snprintf(options, sizeof(options), "mode=0755");
+	else
+		(void)snprintf(options, sizeof(options), "mode=0755,size=%.20s", size);
+	/* /tmp is there on every machine; it is hidden only until `base` uncovers it again. */
+	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
+		return error_set(err, errno, "cannot mount a tmpfs of %s bytes for the container", size);
+	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
+		if (mkdir(directories[i], 0755) < 0)
+			return error_set(err, errno, "cannot create %s for the container", directories[i]);
+	return 0;
+}
+
+int rootfs_base(struct error *err)
+{
+	if (chdir("/tmp") < 0 || sys_pivot_root(".", "host") < 0 || chdir("/") < 0)
+		return error_set(err, errno, "cannot set the host's mounts aside");
+	return 0;
+}
+
+static bool is_server_gone(int code)
+{
+	return code == ENOTCONN || code == ECONNABORTED || code == EIO;
+}
+
+static int explain_server(struct error *err)
+{
+	error_set(err, 0, "squashfuse cannot read the image");
+	return error_hint(err, "it is damaged or compressed in a way that squashfuse does not know: "
+			  "fetch or build it anew");
+}
+
+int rootfs_overlay(struct error *err)
+{
+	/* Without them overlayfs cannot mark a directory that replaces another (tmpfs: kernel 6.6). */
+	if (setxattr("/upper", "user.pinnace", "", 0, 0) < 0) {
+		error_set(err, errno, "the writable layer cannot hold user.* attributes");
+		return error_hint(err, "use overlay = \"fuse-overlayfs\"");
+	}
+	if (mount("overlay", "/root", "overlay", MS_NOSUID | MS_NODEV,
+		  "lowerdir=/lower,upperdir=/upper,workdir=/work,userxattr") == 0)
+		return 0;
+	if (is_server_gone(errno))
+		return explain_server(err);
+	error_set(err, errno, "cannot lay an overlay over the image");
+	return error_hint(err, "use overlay = \"fuse-overlayfs\"; `pinnace doctor` says more");
+}
+
+int rootfs_root(struct error *err)
+{
+	cleanup_close int place = open("/root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/*
+	 * A mount inherited from the holder's namespace is locked and cannot become the root
+	 * (mount_namespaces(7)); a copy of it is not.
+	 */
+	int root = place < 0 ? -1 : sys_open_tree(place, "", TREE_CLONE | TREE_EMPTY_PATH | TREE_RECURSIVE);
+
+	if (root >= 0 && sys_move_mount(root, place) == 0)
+		return root;
+	if (is_server_gone(errno))
+		explain_server(err);
+	else
+		error_set(err, errno, "cannot open the container's root");
+	if (root >= 0)
+		(void)close(root);
+	return -1;
+}
+
+int rootfs_read_only(int root, struct error *err)
+{
+	struct mount_attributes attributes = { .set = ATTRIBUTE_READ_ONLY };
+
+	if (sys_mount_setattr(root, 0, &attributes) < 0)
+		return error_set(err, errno, "cannot make the container's root read-only");
+	return 0;
+}
+
+int rootfs_pivot(int root, struct error *err)
+{
+	/* pivot_root(2), NOTES: with both arguments ".", the old root lies on top of the new one. */
+	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return error_set(err, errno, "cannot enter the container's root");
+	return 0;
+}
