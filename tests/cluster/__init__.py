@@ -1,0 +1,1 @@
+"""An embedded Slurm cluster on one machine, for the tests and for ``make demo``."""
