@@ -167,7 +167,7 @@ def _apply_file(settings: Settings, path: str) -> None:
     try:
         import tomllib
     except ModuleNotFoundError:  # Python below 3.11
-        import tomli as tomllib  # type: ignore[no-redef]
+        import tomli as tomllib
 
     try:
         with open(path, "rb") as stream:

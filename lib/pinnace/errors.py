@@ -71,7 +71,7 @@ class ConfigurationError(PinnaceError):
     identifier = "configuration"
 
 
-class ReferenceError(PinnaceError):  # noqa: A001 - the field's own word; the builtin is unrelated
+class ReferenceError(PinnaceError):
     identifier = "reference"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
@@ -21,9 +22,19 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self.names:
             return None
-        module = __import__(f"pinnace.cli.{name}", fromlist=[name])
-        command: click.Command = module.run_command if name == "run" else getattr(module, name)
+        if name == "run":
+            return run
+        command: click.Command = getattr(importlib.import_module(f"pinnace.cli.{name}"), name)
         return command
+
+
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> int:
+    """Run a command in a container."""
+    from pinnace.cli import run as launch
+
+    return launch.main(list(arguments))
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

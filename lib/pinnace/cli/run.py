@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pinnace.errors import PinnaceError, UsageError
 
 if TYPE_CHECKING:
+    from pinnace.config import Settings
     from pinnace.container.options import Options
 
 HELP = """\
@@ -37,9 +38,8 @@ Examples:
 """
 
 _SHORT = "+e:m:w:rh"
-_LONG = (
-    "env= mount= workdir= root no-root rw ro home no-home platform= dry-run help".split()
-)
+_LONG = ["env=", "mount=", "workdir=", "root", "no-root", "rw", "ro", "home", "no-home", "platform="]
+_LONG += ["dry-run", "help"]
 
 
 def main(arguments: list[str]) -> int:
@@ -86,7 +86,7 @@ def _parse(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
         raise UsageError(error.msg, hint="see `pinnace run --help`") from None
 
 
-def _options(given: list[tuple[str, str]], image: str, settings: config.Settings) -> Options:
+def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Options:
     from pinnace import resolve
     from pinnace.container import environment, mounts
     from pinnace.container.options import Options
@@ -102,14 +102,16 @@ def _options(given: list[tuple[str, str]], image: str, settings: config.Settings
     def values(*names: str) -> list[str]:
         return [value for name, value in given if name in names]
 
-    platform = (values("--platform") or [None])[-1]
-    found = resolve.find(image, settings=settings, directory=os.getcwd(), platform=platform)
+    def last(*names: str) -> str | None:
+        return (values(*names) or [""])[-1] or None
+
+    found = resolve.find(image, settings=settings, directory=os.getcwd(), platform=last("--platform"))
     return Options(
         image=found.path,
         config=found.config,
         digest=found.digest,
         mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, os.getcwd())),
-        workdir=(values("-w", "--workdir") or [None])[-1],
+        workdir=last("-w", "--workdir"),
         remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),
         mount_home=flag(("--home",), "--no-home", settings["mount_home"]),
         writable=flag(("--rw",), "--ro", settings["writable"]),

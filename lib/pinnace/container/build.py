@@ -24,7 +24,11 @@ def tools(settings: Settings) -> rootfs.Tools:
 
 
 def run(
-    options: Options, command: Iterable[str], host: Mapping[str, str], user: Identity, with_tools: rootfs.Tools
+    options: Options,
+    command: Iterable[str],
+    host: Mapping[str, str],
+    user: Identity,
+    with_tools: rootfs.Tools,
 ) -> Plan:
     """The plan of ``pinnace run``: it ends as the command. ``host`` is the caller's environment.
 
@@ -81,9 +85,7 @@ def _container(options: Options, user: Identity, with_tools: rootfs.Tools, failu
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))
     if options.mount_home:
-        mounts.add(
-            plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))]
-        )
+        mounts.add(plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))])
     mounts.add(plan, options.mounts)
     if not options.writable:
         plan.add("read-only")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from pinnace import paths
 from pinnace.container import executor, rootfs
+from pinnace.container.plan import Plan
 from pinnace.errors import PinnaceError
 
 
 def kernel_overlay(tools: rootfs.Tools, store: str) -> bool:
-    """Whether the kernel lays a writable overlay for this user; remembered in the store until the next boot."""
+    """Whether the kernel lays a writable overlay for this user. The answer is kept until the next boot."""
     record = os.path.join(store, "probes", f"kernel-overlay-{_boot_id()}")
     try:
         with open(record, encoding="ascii") as stream:
@@ -21,14 +23,14 @@ def kernel_overlay(tools: rootfs.Tools, store: str) -> bool:
     return answer
 
 
-def failure_of(plan: rootfs.Plan) -> str:
+def failure_of(plan: Plan) -> str:
     """Carry ``plan`` out in a child: what it said when it failed, or an empty string."""
     import subprocess
 
     descriptor = executor.write(plan)
     try:
         done = subprocess.run(
-            [executor.paths.EXECUTOR, f"--plan={descriptor}"],
+            [paths.EXECUTOR, f"--plan={descriptor}"],
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -45,7 +47,7 @@ def failure_of(plan: rootfs.Plan) -> str:
     return done.stderr.strip() or f"pinnace-exec ended with status {done.returncode}"
 
 
-def _succeeds(plan: rootfs.Plan) -> bool:
+def _succeeds(plan: Plan) -> bool:
     return failure_of(plan) == ""
 
 

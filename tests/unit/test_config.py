@@ -1,0 +1,79 @@
+"""Configuration: precedence, origins and errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pinnace import config
+from pinnace.errors import ConfigurationError
+
+
+def load(directory: Path, **environment: str) -> config.Settings:
+    home = directory / "home"
+    return config.load({"XDG_CONFIG_HOME": str(home), **environment}, directory=str(directory))
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_every_key_has_a_default(tmp_path: Path) -> None:
+    assert set(load(tmp_path).origins.values()) == {"default"}
+
+
+def test_later_sources_override_earlier_ones(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", "tag_ttl = 1\nconnections = 1\nstall_timeout = 1\nconnect_timeout = 1\n")
+    write(tmp_path / "pinnace.d" / "10.toml", "connections = 2\nstall_timeout = 2\nconnect_timeout = 2\n")
+    write(tmp_path / "pinnace.d" / "20.toml", "stall_timeout = 3\nconnect_timeout = 3\n")
+    write(tmp_path / "home" / "pinnace" / "pinnace.toml", "connect_timeout = 4\n")
+    settings = load(tmp_path, PINNACE_TAG_TTL="5")
+    names = ("tag_ttl", "connections", "stall_timeout", "connect_timeout")
+    assert [settings[name] for name in names] == [5, 2, 3, 4]
+
+
+def test_the_origin_of_each_value_is_known(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", "tag_ttl = 1\n")
+    settings = load(tmp_path, PINNACE_WRITABLE="yes")
+    assert settings.origins["tag_ttl"] == str(tmp_path / "pinnace.toml")
+    assert settings.origins["writable"] == "PINNACE_WRITABLE"
+
+
+def test_an_unknown_key_is_an_error_that_names_the_nearest_one(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", "tag_tl = 1\n")
+    with pytest.raises(ConfigurationError, match=r"unknown key tag_tl .*did you mean tag_ttl\?"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ['tag_ttl = "soon"', "tag_ttl = -1", "writable = 1", 'overlay = "zfs"', 'store = "relative"']
+)
+def test_an_impossible_value_is_an_error_that_names_key_and_file(tmp_path: Path, line: str) -> None:
+    write(tmp_path / "pinnace.toml", line)
+    with pytest.raises(ConfigurationError, match=rf"{line.split()[0]} = .* is not possible.*pinnace\.toml"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", "what?")
+    with pytest.raises(ConfigurationError, match="not valid TOML"):
+        load(tmp_path)
+
+
+def test_sizes_may_have_units(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", 'writable_size = "2G"\n')
+    assert load(tmp_path)["writable_size"] == 2 << 30
+
+
+def test_each_registry_has_its_own_rules(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", '[registries."lab:5000"]\nplain_http = true\n')
+    settings = load(tmp_path)
+    assert settings.registry("lab:5000").plain_http
+    assert not settings.registry("nvcr.io").plain_http
+
+
+def test_the_store_is_the_users_own_unless_set(tmp_path: Path) -> None:
+    assert load(tmp_path, XDG_CACHE_HOME="/c")["store"] == "/c/pinnace"
+    assert load(tmp_path, PINNACE_STORE="/s")["store"] == "/s"

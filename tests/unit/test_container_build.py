@@ -1,0 +1,161 @@
+"""Plans: what is asked of a container and what is done for it, as data."""
+
+from __future__ import annotations
+
+import struct
+
+from pinnace import fields
+from pinnace.container import build, mounts
+from pinnace.container.identity import Identity
+from pinnace.container.options import Options
+from pinnace.container.plan import Plan
+from pinnace.container.rootfs import Tools
+
+ADA = Identity(1000, 1000, "ada", "users", "/home/ada", "/bin/bash", "Ada", (("crew", 2000),))
+TOOLS = Tools("/usr/bin/squashfuse_ll", "kernel")
+CONFIG = {
+    "Env": ["PATH=/opt/bin:/bin", "MODE=image"],
+    "Entrypoint": ["/entry"],
+    "Cmd": ["serve"],
+    "WorkingDir": "/srv",
+}
+
+
+def run(*command: str, host: dict[str, str] | None = None, **options: object) -> Plan:
+    asked = Options("/images/a.sqsh", **options)  # type: ignore[arg-type]
+    return build.run(asked, command, host or {}, ADA, TOOLS)
+
+
+def step(job: dict[str, str], **options: object) -> Plan:
+    asked = Options("/images/a.sqsh", **options)  # type: ignore[arg-type]
+    return build.step(asked, job, ADA, TOOLS, socket=3)
+
+
+def arguments(plan: Plan, name: str) -> list[list[str]]:
+    return [entry[1:] for entry in plan.as_data() if entry[0] == name]
+
+
+def names(plan: Plan) -> list[str]:
+    return [entry[0] for entry in plan.as_data()]
+
+
+def test_the_version_comes_first() -> None:
+    assert run("true").as_data()[0] == ["version", "1"]
+
+
+def test_the_image_is_mounted_in_a_holder_and_used_in_its_child() -> None:
+    assert arguments(run("true"), "user-namespace") == [["0", "0"], ["1000", "1000"]]
+
+
+def test_remap_root_makes_the_user_root_in_the_child() -> None:
+    assert arguments(run("true", remap_root=True), "user-namespace") == [["0", "0"], ["0", "0"]]
+
+
+def test_the_fuse_server_is_started_before_the_mount_namespace_that_it_would_keep_alive() -> None:
+    order = names(run("true"))
+    assert order.index("fuse-server") < order.index("mount-namespace") < order.index("fuse-mount")
+
+
+def test_fuse_overlayfs_takes_the_place_of_the_kernels_overlay() -> None:
+    tools = Tools("/usr/bin/squashfuse_ll", "fuse-overlayfs", "/usr/bin/fuse-overlayfs")
+    plan = build.run(Options("/a.sqsh"), ["true"], {}, ADA, tools)
+    assert "overlay" not in names(plan)
+    assert [server[0] for server in arguments(plan, "fuse-server")] == ["image", "overlay"]
+
+
+def test_the_root_is_read_only_unless_writable_is_asked_for() -> None:
+    assert "read-only" in names(run("true"))
+    assert "read-only" not in names(run("true", writable=True))
+
+
+def test_the_root_becomes_read_only_after_the_last_mount_was_made() -> None:
+    order = names(run("true", mounts=tuple(mounts.parse("/etc:/x", "/"))))
+    assert order.index("read-only") > max(index for index, name in enumerate(order) if name == "bind")
+
+
+def test_capabilities_are_dropped_but_for_a_root_that_was_asked_for() -> None:
+    assert "drop-capabilities" in names(run("true"))
+    assert "drop-capabilities" not in names(run("true", remap_root=True))
+
+
+def test_privileges_are_given_up_before_the_filter_is_loaded() -> None:
+    order = names(run("true"))
+    assert order.index("no-new-privileges") < order.index("seccomp") < order.index("command")
+
+
+def test_the_hosts_variables_stay_outside_a_run() -> None:
+    plan = run("true", config=CONFIG, host={"SECRET": "x", "TERM": "xterm"})
+    assert "clear-environment" in names(plan)
+    assert not any("SECRET" in text for entry in plan.as_data() for text in entry)
+    assert ["TERM=xterm"] in arguments(plan, "default")
+
+
+def test_variables_asked_for_win_over_the_images() -> None:
+    plan = run("true", config=CONFIG, environment=(("MODE", "mine"),))
+    assert arguments(plan, "environment")[-1] == ["MODE=mine"]
+
+
+def test_a_file_of_unknown_origin_brings_its_variables_in_etc_environment() -> None:
+    assert arguments(run("true"), "environment-file") == [["/etc/environment"]]
+
+
+def test_a_command_takes_the_place_of_the_images_own() -> None:
+    assert arguments(run("id", "-u", config=CONFIG), "command") == [["id", "-u"]]
+    assert arguments(run(config=CONFIG), "command") == [["/entry", "serve"]]
+    assert arguments(run(), "command") == [["/bin/sh"]]
+
+
+def test_the_working_directory_is_the_images_unless_one_is_asked_for() -> None:
+    assert arguments(run("true", config=CONFIG), "working-directory") == [["/srv", "image"]]
+    assert arguments(run("true", config=CONFIG, workdir="/w"), "working-directory") == [["/w", "user"]]
+
+
+def test_the_home_is_mounted_where_the_users_entry_says() -> None:
+    assert ["/home/ada", "/home/ada", "create=directory,recursive,nosuid"] in arguments(
+        run("true", mount_home=True), "bind"
+    )
+    assert ["/home/ada", "/root", "create=directory,recursive,nosuid"] in arguments(
+        run("true", mount_home=True, remap_root=True), "bind"
+    )
+
+
+def test_the_user_and_his_groups_have_names() -> None:
+    (passwd, group) = arguments(run("true"), "prepend")
+    assert "ada:x:1000:1000:Ada:/home/ada:/bin/bash\n" in passwd[2]
+    assert "users:x:1000:\n" in group[2] and "crew:x:2000:\n" in group[2]
+
+
+def test_a_steps_container_is_handed_over_before_what_each_task_does() -> None:
+    order = names(step({}, config=CONFIG))
+    assert order.index("pivot") < order.index("hand-over") < order.index("environment")
+    assert "clear-environment" not in order and "command" not in order
+
+
+def test_in_a_step_the_images_variables_win_and_named_ones_of_the_job_are_kept() -> None:
+    plan = step({"MODE": "job", "PATH": "/job"}, config=CONFIG, keep_environment=frozenset(["MODE"]))
+    settings = [text for (text,) in arguments(plan, "environment")]
+    assert settings.index("MODE=image") < settings.index("MODE=job")
+    assert "PATH=/opt/bin:/bin" in settings and "PATH=/job" not in settings
+
+
+def test_a_kept_variable_that_the_job_does_not_have_leaves_the_images_value() -> None:
+    plan = step({"MODE": ""}, config=CONFIG, keep_environment=frozenset(["MODE"]))
+    assert "MODE=" not in [text for (text,) in arguments(plan, "environment")]
+
+
+def test_a_step_drops_the_hosts_locale_unless_it_is_kept() -> None:
+    assert arguments(step({}), "unset") == [["LANG"], ["LANGUAGE"], ["LC_ALL"]]
+    assert ["LANG"] not in arguments(step({}, keep_environment=frozenset(["LANG"])), "unset")
+
+
+def test_an_encoded_plan_holds_every_argument() -> None:
+    plan = Plan()
+    plan.add("bind", "/a b", "/c", "recursive")
+    plan.add("file", "/etc/x", "644", "text\n")
+    plan.add("environment", "A=b")
+    assert list(fields.decode(plan.encode())) == [
+        ("bind", b"/a b\0/c\0recursive\0"),
+        ("file", b"/etc/x\x00644\0text\n"),
+        ("environment", b"A=b"),
+    ]
+    assert plan.encode()[:8] == struct.pack(">II", 4, 18)
