@@ -64,7 +64,8 @@ def _acquire(path: str, waiting: Callable[[], None] | None) -> Any:
                 lock.acquire(timeout=-1, poll_interval=0.1)
         except (OSError, NotImplementedError) as error:
             raise StoreError(
-                f"cannot lock {path}: {error}", hint="the store needs a file system with flock and space on it"
+                f"cannot lock {path}: {error}",
+                hint="the store needs a file system with flock and free space",
             ) from None
         if _is_current(lock, path):
             return lock

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, replace
 
 from pinnace import digest as digests
-from pinnace.errors import ReferenceError
+from pinnace.errors import ReferenceError  # noqa: A004 - the field's own word
 
 DOCKER_HUB = "registry-1.docker.io"
 _DOCKER_HUB_NAMES = frozenset(("docker.io", "index.docker.io", DOCKER_HUB))
@@ -99,7 +99,7 @@ def _split_digest(rest: str, text: str) -> tuple[str, str | None]:
         return head, tail
     algorithm, _, value = tail.partition(":")
     if algorithm == "sha256":
-        raise _invalid(text, f"a sha256 digest has 64 lower-case hexadecimal digits, this one has {len(value)}")
+        raise _invalid(text, f"a sha256 digest has 64 lower-case hexadecimal digits, not {len(value)}")
     if algorithm in ("sha384", "sha512"):
         raise _invalid(text, f"{algorithm} digests are not supported, use the image's sha256 digest")
     return rest, None  # USER@IMAGE:TAG

@@ -1,15 +1,253 @@
-"""From an image reference to a finished squashfs file in the store."""
+"""From an image reference to a finished squashfs file in the store.
+
+look up in the store ─► ask the registry ─► for each missing layer, in parallel: download,
+check, decompress, check entries, squashfs, in one stream ─► assemble the image ─► record it
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
+from pinnace import digest as digests
+from pinnace.config import Settings
+from pinnace.errors import StoreError
+from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.store import Image, Store
 
+if TYPE_CHECKING:  # all of it imported when something must be pulled
+    from collections.abc import Iterator
+    from threading import Event
+
+    from pinnace.layers import Format
+    from pinnace.sources import ImageSource, LayerBlob, SourceImage
+    from pinnace.store.build import Workspace
+
 
 def ensure(
-    reference: Reference, *, store: Store, settings: Any, platform: str | None = None,
-    progress: Any = None, refresh: bool = False,
+    reference: Reference,
+    *,
+    store: Store,
+    settings: Settings,
+    platform: str | None = None,
+    progress: Progress | None = None,
+    refresh: bool = False,
+    source: ImageSource | None = None,
 ) -> Image:
-    raise NotImplementedError
+    """The image that ``reference`` means for ``platform`` (this machine's unless given), pulled if need be.
+
+    The registry is asked if the tag was resolved longer ago than the setting ``tag_ttl``, or if
+    ``refresh`` is set; if the digest is as before nothing more is fetched. Raises
+    RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
+    """
+    from pinnace.sources import platforms
+
+    platform = platforms.parse(platform) if platform else platforms.host()
+    if not refresh:
+        image = store.lookup(reference, platform, settings["tag_ttl"])
+        if image is not None:
+            return image
+    return Pull(store, settings, progress or Progress(), source).run(reference, platform)
+
+
+def describe(text: str, settings: Settings, platform: str | None = None) -> dict[str, Any]:
+    """What is known of an image in the store or of a squashfs file, as data.
+
+    Raises StoreError if the image is not in the store, ImageError if the file is none.
+    """
+    from dataclasses import asdict
+
+    from pinnace import squashfs
+    from pinnace.reference import is_path, parse
+    from pinnace.sources import platforms
+
+    if is_path(text):
+        return {"path": text, **asdict(squashfs.check(text))}
+    reference = parse(text)
+    store = Store(settings["store"])
+    platform = platforms.parse(platform) if platform else platforms.host()
+    image = store.lookup(reference, platform, float("inf"))
+    if image is None:
+        raise StoreError(
+            f"{reference} is not in the store",
+            context=store.root,
+            hint=f"`pinnace pull {reference}` gets it",
+            identifier="not-in-store",
+        )
+    return asdict(image)
+
+
+class Pull:
+    """One run of asking a registry and making what is missing."""
+
+    def __init__(
+        self, store: Store, settings: Settings, progress: Progress, source: ImageSource | None = None
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._progress = progress
+        self._source = source
+
+    def run(self, reference: Reference, platform: str) -> Image:
+        from pinnace.store.build import workspace
+        from pinnace.store.images import Resolution
+
+        source = self._source or registry_source(reference, self._settings)
+        known = self._store.resolution(reference, platform)
+        present = self._store.image(known.digest) if known else None
+        form = squash_format(self._settings)
+        if known and present and source.current_digest(reference) == known.source:
+            image, described = present, known.source
+        else:
+            resolved = source.resolve(reference, platform)
+            described = resolved.source_digest
+            image = self._made(resolved, source, form)
+        with workspace(self._store, form) as place:
+            place.record(
+                reference, Resolution(image.digest, described, time.time(), platform, str(reference))
+            )
+        return image
+
+    def _made(self, resolved: SourceImage, source: ImageSource, form: Format) -> Image:
+        """The image of ``resolved``, made unless it is there or another process makes it."""
+        from pinnace import locks
+        from pinnace.store.build import workspace
+
+        image = self._store.image(resolved.digest)
+        if image is not None:
+            return image
+        with workspace(self._store, form) as place:
+            lock = self._store.lock_path("image", resolved.digest)
+            with locks.held(lock, waiting=self._waiting(str(resolved.reference))):
+                image = self._store.image(resolved.digest)
+                if image is not None:
+                    return image
+                self._progress.message(f"importing docker image: {resolved.reference}")
+                image = self._make(resolved, source, form, place)
+        self._progress.message(f"imported docker image: {resolved.reference}")
+        return image
+
+    def _make(self, resolved: SourceImage, source: ImageSource, form: Format, place: Workspace) -> Image:
+        blobs = {blob.diff_id: blob for blob in resolved.layers}
+        files = self._layers(list(blobs.values()), resolved, source, form, place)
+        image = Image(
+            digest=resolved.digest,
+            path="",
+            config=resolved.config,
+            platform=resolved.platform,
+            size=0,
+            layers=tuple(blob.diff_id for blob in resolved.layers),
+            reference=str(resolved.reference),
+            created_at=0.0,
+        )
+        jobs = squash_format(self._settings, pipelines=1)
+        return place.add_image(image, [files[layer] for layer in image.layers], jobs)
+
+    def _layers(
+        self,
+        blobs: list[LayerBlob],
+        resolved: SourceImage,
+        source: ImageSource,
+        form: Format,
+        place: Workspace,
+    ) -> dict[str, str]:
+        """Files of all layers by diff ID; after the first failure the other transfers stop."""
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+        from threading import Event
+
+        if not blobs:
+            return {}
+        stop = Event()
+        workers = min(len(blobs), max(1, self._settings["connections"]))
+
+        def one(blob: LayerBlob) -> str:
+            def make(target: str) -> None:
+                self._convert(blob, source.open(resolved, blob), target, form, stop)
+
+            waiting = self._waiting(f"layer {digests.short(blob.digest)}")
+            return place.add_layer(blob.diff_id, make, waiting)
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="layer") as pool:
+            futures = [pool.submit(one, blob) for blob in blobs]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                failed = [future.exception() for future in futures if future.done()]
+            finally:  # also when a signal ends the wait
+                stop.set()
+                for future in futures:
+                    future.cancel()
+        for error in failed:
+            if error is not None and not isinstance(error, _Stopped):
+                raise error
+        return {blob.diff_id: future.result() for blob, future in zip(blobs, futures)}
+
+    def _convert(
+        self, blob: LayerBlob, chunks: Iterator[bytes], target: str, form: Format, stop: Event
+    ) -> None:
+        from pinnace.layers import Limits, convert
+
+        name = digests.short(blob.digest)
+        self._progress.started(name, blob.size)
+
+        def watched() -> Iterator[bytes]:
+            for chunk in chunks:
+                if stop.is_set():
+                    raise _Stopped
+                self._progress.advanced(name, len(chunk))
+                yield chunk
+
+        try:
+            convert(watched(), blob.diff_id, target, form, Limits(self._settings["max_layer_size"]))
+        finally:
+            self._progress.finished(name)
+
+    def _waiting(self, what: str) -> Waiting:
+        return Waiting(self._progress, what)
+
+
+class Waiting:
+    """Says that another process is at work on ``what``."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._what = what
+
+    def __call__(self) -> None:
+        self._progress.message(f"waiting for another process that imports {self._what}")
+
+
+class _Stopped(Exception):
+    """A transfer that ended because another failed."""
+
+
+def registry_source(reference: Reference, settings: Settings) -> ImageSource:
+    """The source that the registry of ``reference`` is, reached as ``settings`` say."""
+    from pinnace.registry import RegistryClient, Transport
+    from pinnace.registry.transport import Timeouts
+    from pinnace.sources.registry import RegistrySource
+
+    rules = settings.registry(reference.registry)
+    transport = Transport(
+        reference.registry,
+        plain_http=rules.plain_http,
+        ca=rules.ca,
+        timeouts=Timeouts(settings["connect_timeout"], settings["stall_timeout"]),
+    )
+    return RegistrySource(RegistryClient(transport))
+
+
+def squash_format(settings: Settings, pipelines: int | None = None) -> Format:
+    """How files are written; the processors are shared by as many streams as there are connections."""
+    import os
+
+    from pinnace.layers import Format
+
+    processors = len(os.sched_getaffinity(0))
+    streams = pipelines or max(1, settings["connections"])
+    return Format(
+        compressor=settings["compressor"],
+        level=settings["compression_level"],
+        block_size=settings["block_size"],
+        jobs=max(1, processors // streams),
+    )

@@ -1,0 +1,58 @@
+"""Where images come from. Every source yields the same: an ``ImageSource``.
+
+platforms.py   which of several images is for this machine
+manifests.py   manifests, indexes and configurations, checked
+registry.py    the source for registries
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pinnace.reference import Reference
+
+
+@dataclass(frozen=True)
+class LayerBlob:
+    """One layer as its source stores it.
+
+    ``digest`` and ``size`` (bytes) are those of the compressed blob, ``diff_id`` is the digest
+    of the tar stream within: the manifest and the configuration claim them, whoever reads the
+    blob checks them.
+    """
+
+    digest: str
+    size: int
+    diff_id: str
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image for one platform as its source describes it.
+
+    ``source_digest`` belongs to what ``reference`` names, an index perhaps; ``digest`` to the
+    platform's manifest. ``config`` is the "config" object of the image configuration. Layers
+    from the bottom up.
+    """
+
+    reference: Reference
+    digest: str
+    source_digest: str
+    platform: str
+    config: dict[str, Any]
+    layers: tuple[LayerBlob, ...]
+
+
+class ImageSource(Protocol):
+    """What a source of images can do."""
+
+    def current_digest(self, reference: Reference) -> str | None:
+        """The digest that ``reference`` has now, cheaply; None if it takes ``resolve`` to tell."""
+
+    def resolve(self, reference: Reference, platform: str) -> SourceImage:
+        """Describe the image. Raises RegistryError or ImageError."""
+
+    def open(self, image: SourceImage, layer: LayerBlob) -> Iterator[bytes]:
+        """The layer's compressed bytes: checked against digest and size once the iteration ends."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pinnace.errors import ImageError
 
-#: magic, inodes, time, block size, fragments, compressor, block log, flags, ids, major, minor, root, bytes used
+#: Magic, inodes, time, block size, fragments, compressor, block log, flags, ids, major, minor, root, used.
 _SUPERBLOCK = struct.Struct("<IIIIIHHHHHHQQ")
 _MAGIC = 0x73717368
 #: The whole superblock with its table offsets (bytes).
@@ -53,9 +53,8 @@ def check(path: str) -> Superblock:
 def _parse(path: str, header: bytes, size: int) -> Superblock:
     if len(header) < _LENGTH or _SUPERBLOCK.unpack_from(header)[0] != _MAGIC:
         raise ImageError(f"{path} is not a squashfs file", hint=_HINT, identifier="not-squashfs")
-    (_, inodes, _, block_size, _, compressor, block_log, _, _, major, minor, _, used) = _SUPERBLOCK.unpack_from(
-        header
-    )
+    fields = _SUPERBLOCK.unpack_from(header)
+    _, inodes, _, block_size, _, compressor, block_log, _, _, major, minor, _, used = fields
     if (major, minor) != (4, 0):
         raise ImageError(
             f"{path} is squashfs {major}.{minor}",
@@ -63,7 +62,9 @@ def _parse(path: str, header: bytes, size: int) -> Superblock:
             identifier="not-squashfs",
         )
     if compressor not in _COMPRESSORS or not 12 <= block_log <= 20 or block_size != 1 << block_log:
-        raise ImageError(f"{path} has a damaged superblock", hint="make the file anew", identifier="damaged-image")
+        raise ImageError(
+            f"{path} has a damaged superblock", hint="make the file anew", identifier="damaged-image"
+        )
     if not _LENGTH <= used <= size:
         raise ImageError(
             f"{path} is truncated: it has {size} of {used} bytes",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pinnace import digest as digests
 from pinnace.errors import StoreError
-from pinnace.reference import Reference
+from pinnace.reference import Reference, parse
 from pinnace.store.images import BUILD_FORMAT, Image, Resolution
 
 
@@ -46,10 +46,10 @@ class Store:
         # "_" cannot start a part of a repository's name, so that tag c of a/b and the
         # repository a/b/c do not meet.
         kind, name = ("_digests", reference.digest) if reference.digest else ("_tags", reference.tag)
-        repository = os.path.join(self.root, "references", reference.registry, *reference.repository.split("/"))
+        repository = os.path.join(self.root, "references", reference.registry, reference.repository)
         return os.path.join(repository, kind, name or "latest")
 
-    def _resolution_path(self, reference: Reference, platform: str) -> str:
+    def resolution_path(self, reference: Reference, platform: str) -> str:
         return os.path.join(self._resolutions_of(reference), platform.replace("/", "-") + ".json")
 
     # Launch path
@@ -73,7 +73,7 @@ class Store:
 
     def resolution(self, reference: Reference, platform: str) -> Resolution | None:
         """What ``reference`` meant when it was last resolved for ``platform``."""
-        content = _read(self._resolution_path(reference, platform))
+        content = _read(self.resolution_path(reference, platform))
         if content is None:
             return None
         try:
@@ -106,6 +106,17 @@ class Store:
         )
         return sorted((image for image in found if image), key=lambda image: -image.created_at)
 
+    def listing(self) -> list[tuple[str, Image]]:
+        """Every complete image under each of its names, the newest first."""
+        names: dict[str, list[str]] = {}
+        for resolution in self.resolutions():
+            names.setdefault(resolution.digest, []).append(resolution.reference)
+        return [
+            (name, image)
+            for image in self.images()
+            for name in names.get(image.digest, [f"{parse(image.reference).name}@{image.digest}"])
+        ]
+
     def resolutions(self) -> Iterator[Resolution]:
         """Every recorded reference, in the order of their paths."""
         for path in sorted(self._resolution_files(os.path.join(self.root, "references"))):
@@ -121,7 +132,7 @@ class Store:
     # Removing
 
     def remove(self, reference: Reference) -> Removal:
-        """Remove ``reference`` for every platform, the images only it leads to and layers no other image uses.
+        """Remove ``reference``, the images that only it leads to and the layers that no other uses.
 
         Containers that run from such an image keep the file until they end. Raises StoreError
         if ``reference`` is not in the store.
@@ -149,7 +160,7 @@ class Store:
         return Removal(removed, freed)
 
     def _named(self, reference: Reference) -> list[tuple[str | None, str]]:
-        """The resolution files of ``reference`` with the image of each; no file for an image named by digest."""
+        """The resolution files of ``reference`` with the image of each; no file: the image itself."""
         found: list[tuple[str | None, str]] = []
         for path in sorted(self._resolution_files(self._resolutions_of(reference))):
             with suppress(ValueError, KeyError, TypeError):
@@ -192,7 +203,9 @@ def _read(path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}", hint="check the store's owner and mode") from None
+        raise StoreError(
+            f"cannot read {path}: {error.strerror}", hint="check the store's owner and mode"
+        ) from None
 
 
 def _names(directory: str) -> list[str]:

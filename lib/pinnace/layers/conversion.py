@@ -1,0 +1,93 @@
+"""One layer's blob to its squashfs file, in one stream and without a temporary tar."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pinnace import digest as digests
+from pinnace.errors import ImageError
+from pinnace.layers import names, tar
+from pinnace.layers.decompression import decompressed
+from pinnace.layers.filter import Filter
+from pinnace.layers.squash import Format, SquashWriter
+from pinnace.layers.stream import ByteStream, EndOfStream
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a layer may cost. ``unpacked`` is the bytes of its tar stream."""
+
+    unpacked: int = 256 << 30
+
+
+def convert(chunks: Iterator[bytes], diff_id: str, target: str, form: Format, limits: Limits) -> None:
+    """Write ``target`` from a layer's compressed bytes.
+
+    ``chunks`` checks the compressed digest itself; ``diff_id`` is what the tar stream must have.
+    Raises ImageError if it has another, or is hostile, malformed or too large; StoreError if
+    ``target`` cannot be written. After an error there is no ``target``.
+    """
+    name = digests.short(diff_id)
+    plain = _Checked(decompressed(chunks, name), limits.unpacked, name)
+    with SquashWriter(target, form) as writer:
+        stream = ByteStream(iter(plain))
+        layer_filter = Filter(name)
+        for entry in tar.entries(stream, name):
+            _pass(stream, entry, layer_filter.admit(entry), writer, name)
+        index = layer_filter.index()
+        if index is not None:
+            writer.add(tar.Entry(names.SIDE + b"/" + names.INDEX, tar.FILE, size=len(index)), index)
+        stream.drain()  # what follows the end mark counts for the digests
+        if plain.digest() != diff_id:
+            raise ImageError(
+                f"layer {diff_id} is damaged: its content has digest {plain.digest()}",
+                hint="push the image anew",
+                identifier="digest-mismatch",
+            )
+
+
+def _pass(
+    stream: ByteStream, entry: tar.Entry, admitted: tar.Entry | None, writer: SquashWriter, name: str
+) -> None:
+    """Write ``admitted`` with the body of ``entry``, or pass over the body."""
+    length = entry.size + tar.padding(entry.size)
+    try:
+        if admitted is None:
+            stream.skip(length)
+            return
+        writer.write(tar.header(admitted))
+        if admitted.size != entry.size:
+            stream.skip(length)  # a whiteout with a body
+            return
+        for piece in stream.pieces(length):
+            writer.write(piece)
+    except EndOfStream:
+        raise tar.malformed(name, f"it ends within {tar.printable(entry.path)}") from None
+
+
+class _Checked:
+    """Hashes and counts what passes."""
+
+    def __init__(self, pieces: Iterator[bytes], limit: int, name: str) -> None:
+        self._pieces = pieces
+        self._limit = limit
+        self._name = name
+        self._state = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        count = 0
+        for piece in self._pieces:
+            count += len(piece)
+            if count > self._limit:
+                raise ImageError(
+                    f"layer {self._name} unpacks to more than {self._limit} bytes",
+                    hint="raise max_layer_size if that is meant",
+                    identifier="layer-too-large",
+                )
+            self._state.update(piece)
+            yield piece
+
+    def digest(self) -> str:
+        return digests.PREFIX + self._state.hexdigest()

@@ -1,0 +1,177 @@
+"""Making objects: a private place for what is not finished, and the step into the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from pinnace import digest as digests
+from pinnace import locks
+from pinnace.errors import StoreError
+from pinnace.layers import Format, assemble
+from pinnace.layers.squash import storage_error, sync
+from pinnace.reference import Reference
+from pinnace.store.images import BUILD_FORMAT, Image, Resolution
+from pinnace.store.store import Store
+
+_OWNER = "owner.lock"
+#: Called with a file's future path's temporary name; writes the file there, whole.
+Make = Callable[[str], None]
+
+
+class Workspace:
+    """A directory of this process alone below ``tmp/``, where objects are made.
+
+    Everything in the store appears through ``add_layer``, ``add_image`` and ``record``, each of
+    which renames a complete, synced file.
+    """
+
+    def __init__(self, store: Store, directory: str) -> None:
+        self._store = store
+        self._directory = directory
+        self._count = 0
+
+    def add_layer(self, diff_id: str, make: Make, waiting: Callable[[], None]) -> str:
+        """The layer's squashfs file, made by ``make`` unless it is there.
+
+        Gives a name for it in this workspace, which holds it even if the store's is removed
+        meanwhile. If another process is making it, ``waiting`` is called and its result taken.
+        """
+        path = self._store.layer_path(diff_id)
+        held = self._held(path)
+        if held is not None:
+            return held
+        with locks.held(self._store.lock_path("layer", diff_id), waiting=waiting):
+            held = self._held(path)
+            if held is None:
+                temporary = self._temporary()
+                make(temporary)
+                self._publish(temporary, path)
+                held = self._held(path) or path
+            return held
+
+    def add_image(self, image: Image, layers: Sequence[str], form: Format) -> Image:
+        """Assemble ``image`` from ``layers`` and record it; the caller holds its lock.
+
+        Gives the image with its path, size and digest.
+        """
+        temporary = self._temporary()
+        assemble(layers, temporary, form)
+        path = self._store.image_path(image.digest)
+        finished = replace(
+            image,
+            path=path,
+            size=os.stat(temporary).st_size,
+            sha256=digests.of_file(temporary),
+            created_at=time.time(),
+        )
+        self._publish(temporary, path)
+        # The record makes the image complete, so it comes last.
+        self._write(self._store.record_path(image.digest), finished.to_json())
+        return finished
+
+    def record(self, reference: Reference, resolution: Resolution) -> None:
+        """Note what ``reference`` means now."""
+        self._write(self._store.resolution_path(reference, resolution.platform), resolution.to_json())
+
+    def _held(self, path: str) -> str | None:
+        """A name in this workspace for the file at ``path``, if there is one."""
+        own = self._temporary()
+        try:
+            os.link(path, own)
+        except FileNotFoundError:
+            return None
+        except OSError:  # a file system without links
+            return path if os.path.exists(path) else None
+        return own
+
+    def _temporary(self) -> str:
+        self._count += 1  # next() of a thread-safe counter would do the same: names need only differ
+        return os.path.join(self._directory, f"{self._count}-{os.urandom(4).hex()}")
+
+    def _write(self, path: str, content: bytes) -> None:
+        temporary = self._temporary()
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise storage_error(temporary, error) from None
+        self._publish(temporary, path)
+
+    def _publish(self, temporary: str, path: str) -> None:
+        directory = os.path.dirname(path)
+        try:
+            os.makedirs(directory, exist_ok=True)
+            os.rename(temporary, path)
+            sync(directory)
+        except OSError as error:
+            raise storage_error(path, error) from None
+
+
+@contextmanager
+def workspace(store: Store, form: Format) -> Iterator[Workspace]:
+    """A workspace in ``store``, which is made if it is not there; removed at the end.
+
+    What processes that died left below ``tmp/`` is removed first. Raises StoreError if the
+    store cannot be written or was made with another format.
+    """
+    top = os.path.join(store.root, "tmp")
+    try:
+        os.makedirs(top, exist_ok=True)
+        os.makedirs(os.path.join(store.root, "locks"), exist_ok=True)
+    except OSError as error:
+        raise storage_error(top, error) from None
+    # Under this lock a directory and its owner's lock appear together, so that nobody takes
+    # a workspace that is being made for one that was left.
+    with locks.held(os.path.join(store.root, "locks", "tmp")):
+        _remove_abandoned(top)
+        try:
+            directory = tempfile.mkdtemp(dir=top)
+        except OSError as error:
+            raise storage_error(os.path.join(top, "x"), error) from None
+        owner = locks.held(os.path.join(directory, _OWNER))
+        owner.__enter__()
+    try:
+        place = Workspace(store, directory)
+        _check_format(place, store, form)
+        yield place
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        owner.__exit__(None, None, None)
+
+
+def _remove_abandoned(top: str) -> None:
+    for name in os.listdir(top):
+        directory = os.path.join(top, name)
+        with suppress(OSError, StoreError), locks.held_if_free(os.path.join(directory, _OWNER)) as free:
+            if free:
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_format(place: Workspace, store: Store, form: Format) -> None:
+    """One store holds one format: layers of different block sizes cannot be put together."""
+    path = os.path.join(store.root, "store.json")
+    wanted = {"format": BUILD_FORMAT, "compressor": form.compressor, "block_size": form.block_size}
+    try:
+        with open(path, "rb") as stream:
+            found = json.load(stream)
+    except FileNotFoundError:
+        place._write(path, json.dumps(wanted, indent=1).encode())
+        return
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {error}", hint="remove the store, or use another") from None
+    if found != wanted:
+        raise StoreError(
+            f"the store {store.root} was made with other settings",
+            context=", ".join(f"{key} = {value}" for key, value in found.items()),
+            hint="set them so again, or set `store` to another directory",
+            identifier="store-format",
+        )
