@@ -1,0 +1,335 @@
+/* Tests of the executor's parts that need no namespace, meant to be built with sanitizers. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../cleanup.h"
+#include "../error.h"
+#include "../fields.h"
+#include "../task.h"
+#include "../tree.h"
+
+static int failures;
+static int tests;
+
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			failures++; \
+			printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+		} \
+	} while (0)
+
+#define RUN(test) \
+	do { \
+		int before = failures; \
+		test(); \
+		printf("%s %d - %s\n", failures == before ? "ok" : "not ok", ++tests, #test); \
+	} while (0)
+
+static size_t put(uint8_t *at, const char *key, const char *value, size_t length)
+{
+	uint32_t lengths[2] = { htonl((uint32_t)strlen(key)), htonl((uint32_t)length) };
+
+	memcpy(at, lengths, 8);
+	memcpy(at + 8, key, strlen(key));
+	memcpy(at + 8 + strlen(key), value, length);
+	return 8 + strlen(key) + length;
+}
+
+static void a_message_gives_its_fields_in_order(void)
+{
+	uint8_t data[64];
+	size_t size = put(data, "a", "1\0" "2", 4);
+	struct fields message = { .data = data };
+	struct field field;
+	struct error err = { 0 };
+	size_t position = 0;
+
+	size += put(data + size, "bc", "", 0);
+	message.size = size;
+	CHECK(fields_next(&message, &field, &err) == 1 && field_is(&field, "a"));
+	CHECK(strcmp(field_argument(&field, &position), "1") == 0);
+	CHECK(strcmp(field_argument(&field, &position), "2") == 0);
+	CHECK(field_argument(&field, &position) == NULL);
+	CHECK(fields_next(&message, &field, &err) == 1 && field_is(&field, "bc") && field.length == 0);
+	CHECK(fields_next(&message, &field, &err) == 0);
+}
+
+static void a_message_cut_anywhere_is_refused(void)
+{
+	uint8_t data[64];
+	size_t size = put(data, "key", "value", 5);
+
+	for (size_t cut = 1; cut < size; cut++) {
+		cleanup_free uint8_t *copy = malloc(cut); /* so that ASan sees a read behind the end */
+		struct fields message = { .data = copy, .size = cut };
+		struct error err = { 0 };
+		struct field field;
+
+		memcpy(copy, data, cut);
+		CHECK(fields_next(&message, &field, &err) == -1 && err.text[0] != '\0');
+	}
+}
+
+static void huge_lengths_are_refused(void)
+{
+	static const uint32_t lengths[][2] = {
+		{ UINT32_MAX, 0 }, { 0, UINT32_MAX }, { UINT32_MAX, UINT32_MAX }, { 64, 0 }, { 8, UINT32_MAX - 7 },
+	};
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+		uint8_t data[256] = { 0 };
+		uint32_t pair[2] = { htonl(lengths[i][0]), htonl(lengths[i][1]) };
+		struct fields message = { .data = data, .size = sizeof(data) };
+		struct error err = { 0 };
+		struct field field;
+
+		memcpy(data, pair, 8);
+		CHECK(fields_next(&message, &field, &err) == -1);
+	}
+}
+
+static void random_messages_end(void)
+{
+	srandom(1);
+	for (int round = 0; round < 20000; round++) {
+		size_t size = (size_t)random() % 64;
+		cleanup_free uint8_t *data = malloc(size + 1);
+		struct fields message = { .data = data, .size = size };
+		struct error err = { 0 };
+		struct field field;
+		int more;
+
+		for (size_t i = 0; i < size; i++)
+			data[i] = random() % 4 == 0 ? (uint8_t)random() : 0;
+		while ((more = fields_next(&message, &field, &err)) == 1) {
+			size_t position = 0;
+
+			while (field_argument(&field, &position) != NULL)
+				;
+		}
+		CHECK(more <= 0);
+	}
+}
+
+static void an_unterminated_argument_is_none(void)
+{
+	struct field field = { .value = "abc", .length = 3 };
+	size_t position = 0;
+
+	CHECK(field_argument(&field, &position) == NULL);
+}
+
+static int run_task(const char *key, const char *value, struct error *err)
+{
+	struct field field = { .value = value, .length = strlen(value) };
+
+	(void)snprintf(field.key, sizeof(field.key), "%s", key);
+	return task_operation(&field, &task_own_environment, err);
+}
+
+static void variables_are_set_kept_and_forgotten(void)
+{
+	struct error err = { 0 };
+
+	CHECK(run_task("environment", "PINNACE_T=1=2", &err) == 1);
+	CHECK(strcmp(getenv("PINNACE_T"), "1=2") == 0);
+	CHECK(run_task("default", "PINNACE_T=x", &err) == 1);
+	CHECK(strcmp(getenv("PINNACE_T"), "1=2") == 0);
+	CHECK(run_task("unset", "PINNACE_T", &err) == 1);
+	CHECK(getenv("PINNACE_T") == NULL);
+	CHECK(run_task("environment", "novalue", &err) == -1);
+	CHECK(run_task("environment", "=value", &err) == -1);
+	CHECK(run_task("frobnicate", "", &err) == 0);
+}
+
+static void an_environment_file_gives_its_assignments_only(void)
+{
+	char path[] = "/tmp/pinnace-check-XXXXXX";
+	static const char text[] = "PINNACE_A=1\n# PINNACE_B=2\nnonsense\n1BAD=x\nPINNACE_C=\"q q\"\nPINNACE_D='\n=x\nPINNACE_E=";
+	cleanup_close int fd = mkstemp(path);
+	struct error err = { 0 };
+
+	CHECK(write(fd, text, sizeof(text) - 1) == (ssize_t)sizeof(text) - 1);
+	CHECK(run_task("environment-file", path, &err) == 1);
+	CHECK(strcmp(getenv("PINNACE_A"), "1") == 0 && getenv("PINNACE_B") == NULL);
+	CHECK(strcmp(getenv("PINNACE_C"), "q q") == 0 && strcmp(getenv("PINNACE_D"), "'") == 0);
+	CHECK(strcmp(getenv("PINNACE_E"), "") == 0);
+	(void)unlink(path);
+	CHECK(run_task("environment-file", path, &err) == 1);     /* missing */
+	CHECK(run_task("environment-file", "/dev/zero", &err) == 1); /* no plain file */
+}
+
+static void a_wrong_filter_is_refused(void)
+{
+	struct error err = { 0 };
+
+	CHECK(run_task("seccomp", "1234567", &err) == -1);
+}
+
+/* A directory whose content is made by a shell script, as a hostile image would bring it. */
+static int make_root(char path[], const char *script)
+{
+	char command[1024];
+
+	if (mkdtemp(path) == NULL)
+		abort();
+	(void)snprintf(command, sizeof(command), "cd %s && %s", path, script);
+	if (system(command) != 0)
+		abort();
+	return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void remove_root(const char *path)
+{
+	char command[256];
+
+	(void)snprintf(command, sizeof(command), "rm -rf %s", path);
+	if (system(command) != 0)
+		abort();
+}
+
+static bool exists(int root, const char *path)
+{
+	struct stat status;
+
+	return fstatat(root, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void missing_parents_are_created(void)
+{
+	char path[] = "/tmp/pinnace-check-XXXXXX", resolved[PATH_MAX];
+	cleanup_close int root = make_root(path, "true");
+	struct error err = { 0 };
+	cleanup_close int fd = tree_create(root, "/a/./b//c", false, resolved, &err);
+
+	CHECK(fd >= 0 && strcmp(resolved, "a/b/c") == 0);
+	remove_root(path);
+}
+
+static void links_never_lead_out_of_the_root(void)
+{
+	static const struct { const char *script, *target, *expected; } cases[] = {
+		{ "ln -s /tmp/pinnace-outside link", "/link/file", "tmp/pinnace-outside/file" },
+		{ "ln -s ../../../../outside link", "link/file", "outside/file" },
+		{ "mkdir etc && ln -s ../run/systemd/resolv.conf etc/resolv.conf", "/etc/resolv.conf",
+		  "run/systemd/resolv.conf" },
+		{ "ln -s a b && ln -s /c a", "/b/d", "c/d" },
+		{ "mkdir d && ln -s .. d/up", "/d/up/up2/../../e", "e" },
+		{ "true", "/../../x", "x" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		char path[] = "/tmp/pinnace-check-XXXXXX", resolved[PATH_MAX];
+		cleanup_close int root = make_root(path, cases[i].script);
+		struct error err = { 0 };
+		cleanup_close int fd = tree_create(root, cases[i].target, false, resolved, &err);
+
+		CHECK(fd >= 0 && strcmp(resolved, cases[i].expected) == 0 && exists(root, cases[i].expected));
+		remove_root(path);
+	}
+}
+
+static void impossible_targets_are_errors(void)
+{
+	static const struct { const char *script, *target; } cases[] = {
+		{ "ln -s loop loop", "/loop/x" },
+		{ "touch file", "/file/x" },
+		{ "mkfifo fifo", "/fifo/x" },
+	};
+	char path[] = "/tmp/pinnace-check-XXXXXX", name[PATH_MAX + 8];
+	cleanup_close int root = make_root(path, "true");
+	struct error err = { 0 };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		char other[] = "/tmp/pinnace-check-XXXXXX";
+		cleanup_close int fd = make_root(other, cases[i].script);
+		struct error why = { 0 };
+
+		CHECK(tree_create(fd, cases[i].target, true, NULL, &why) == -1 && why.text[0] != '\0');
+		remove_root(other);
+	}
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	CHECK(tree_create(root, name, true, NULL, &err) == -1);
+	name[NAME_MAX + 1] = '\0';
+	CHECK(tree_create(root, name, true, NULL, &err) == -1);
+	remove_root(path);
+}
+
+static void writing_never_follows_a_link_out_and_needs_a_plain_file(void)
+{
+	char path[] = "/tmp/pinnace-check-XXXXXX", outside[] = "/tmp/pinnace-check-XXXXXX", script[128];
+	cleanup_close int victim = mkstemp(outside);
+	cleanup_close int root = -1;
+	struct error err = { 0 };
+	struct stat status;
+
+	(void)snprintf(script, sizeof(script), "ln -s %s passwd && mkfifo fifo && mkdir dir", outside);
+	root = make_root(path, script);
+	CHECK(tree_write(root, "/passwd", 0644, "text", 4, false, &err) == 0);
+	CHECK(fstat(victim, &status) == 0 && status.st_size == 0);
+	CHECK(tree_write(root, "/fifo", 0644, "text", 4, true, &err) == -1);
+	CHECK(tree_write(root, "/dir", 0644, "text", 4, true, &err) == -1);
+	(void)unlink(outside);
+	remove_root(path);
+}
+
+static void what_a_file_held_follows_what_is_put_before_it(void)
+{
+	char path[] = "/tmp/pinnace-check-XXXXXX", content[32] = "";
+	cleanup_close int root = make_root(path, "mkdir etc && printf old > etc/group");
+	cleanup_close int fd = -1;
+	struct error err = { 0 };
+	struct stat status;
+
+	CHECK(tree_write(root, "/etc/group", 0640, "new\n", 4, true, &err) == 0);
+	CHECK(tree_write(root, "/etc/passwd", 0644, "p\n", 2, true, &err) == 0);
+	fd = tree_open(root, "/etc/group", O_RDONLY);
+	CHECK(read(fd, content, sizeof(content) - 1) == 7 && strcmp(content, "new\nold") == 0);
+	CHECK(fstat(fd, &status) == 0 && (status.st_mode & 07777) == 0640);
+	remove_root(path);
+}
+
+static void an_error_is_one_line(void)
+{
+	struct error err = { 0 };
+
+	error_set(&err, ENOENT, "cannot open %s", "a\nb");
+	error_hint(&err, "look for it");
+	error_wrap(&err, "start");
+	CHECK(err.status == 1);
+	CHECK(strcmp(err.text, "start: cannot open a\nb: No such file or directory; look for it") == 0);
+	for (int i = 0; i < 100; i++)
+		error_wrap(&err, "%0200d", i);
+	CHECK(strlen(err.text) == sizeof(err.text) - 1);
+}
+
+int main(void)
+{
+	RUN(a_message_gives_its_fields_in_order);
+	RUN(a_message_cut_anywhere_is_refused);
+	RUN(huge_lengths_are_refused);
+	RUN(random_messages_end);
+	RUN(an_unterminated_argument_is_none);
+	RUN(variables_are_set_kept_and_forgotten);
+	RUN(an_environment_file_gives_its_assignments_only);
+	RUN(a_wrong_filter_is_refused);
+	RUN(missing_parents_are_created);
+	RUN(links_never_lead_out_of_the_root);
+	RUN(impossible_targets_are_errors);
+	RUN(writing_never_follows_a_link_out_and_needs_a_plain_file);
+	RUN(what_a_file_held_follows_what_is_put_before_it);
+	RUN(an_error_is_one_line);
+	printf("1..%d\n", tests);
+	return failures == 0 ? 0 : 1;
+}
