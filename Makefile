@@ -60,17 +60,17 @@ lint: prepare ## Check style, types and the order of the packages
 	PYTHONPATH=lib $(venv)/lint-imports --cache-dir build/import-linter
 
 bench: prepare ## Measure starts and pulls, side by side with other tools
-	sh tests/prepare bubblewrap charliecloud-runtime
+	tests/prepare bubblewrap charliecloud-runtime
 	$(sudo) $(venv)/python tests/bench/run.py
 
 torture: prepare ## Run the tests that take long
 	$(sudo) $(venv)/python -m pytest -m torture $(ARGS)
 
 test-fresh-root: prepare ## Run demo and tests in a new minimal Debian root
-	$(sudo) sh tests/fresh-root
+	$(sudo) tests/fresh-root
 
 prepare: # Everything that demo and tests need: packages, a virtual environment, the C parts
-	sh tests/prepare
+	tests/prepare
 	$(MAKE) --silent all
 
 clean: ## Remove everything that was built

@@ -278,7 +278,8 @@ class Cluster:
         with_groups = cgroups.usable()
         for host in self.hosts:
             group = f"{self.directory.name}/{host.name}" if with_groups and host is not self.login else None
-            host.start(self.directory / "etc", group, detached=self._detached)
+            log = self.directory / "log" / f"{host.name}.log"
+            host.start(self.directory / "etc", log, group, detached=self._detached)
             record = [[entry.name, entry.address, entry.init] for entry in self.hosts]
             (self.directory / _RECORD).write_text(json.dumps(record))
         self.login.run(["ip", "link", "add", "br0", "type", "bridge"])

@@ -25,7 +25,7 @@ class Host:
         self.init = init
         self._unshare: subprocess.Popen[bytes] | None = None
 
-    def start(self, etc: Path, cgroup: str | None, *, detached: bool) -> None:
+    def start(self, etc: Path, log: Path, cgroup: str | None, *, detached: bool) -> None:
         """Make the namespaces and wait until they are ready to be used."""
         command = ["unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork"]
         command += ["--propagation", "slave", sys.executable, "-m", "cluster.init"]
@@ -34,13 +34,15 @@ class Host:
             command += ["--cgroup", cgroup]
         if detached:
             command.append("--detached")
-        self._unshare = subprocess.Popen(
-            command,
-            cwd=Path(__file__).parents[1],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt of the tests is theirs to handle
-        )
+        with log.open("wb") as messages:
+            self._unshare = subprocess.Popen(
+                command,
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                start_new_session=True,  # an interrupt of the tests is theirs to handle
+            )
         assert self._unshare.stdout is not None
         if self._unshare.stdout.readline() != b"ready\n":
             raise RuntimeError(f"host {self.name} did not start")
@@ -50,23 +52,19 @@ class Host:
 
     def stop(self) -> None:
         """End everything that runs on the host, at once: the kernel does it with the first process."""
-        if self._unshare is not None:
-            assert self._unshare.stdin is not None
-            self._unshare.kill()  # first, or it complains about its child's death
-            self._unshare.wait()
-            self._unshare.stdin.close()
-        try:
+        if self.is_running():
             descriptor = os.pidfd_open(self.init)
-        except OSError:  # it is gone, or was never started
-            return
-        try:
-            if self.is_running():
+            try:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 select.select([descriptor], [], [])
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(descriptor)
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(descriptor)
+        if self._unshare is not None:
+            assert self._unshare.stdin is not None
+            self._unshare.stdin.close()
+            self._unshare.wait()
 
     def is_running(self) -> bool:
         """Whether the first process is alive and is ours: numbers are used again."""

@@ -9,7 +9,7 @@ from cluster.cluster import REGISTRY, Cluster, wait_until
 
 _CONFIGURATION = """\
 version: 0.1
-log: {{level: fatal}}
+log: {{level: error}}
 storage:
   filesystem: {{rootdirectory: {directory}/registry}}
   delete: {{enabled: true}}

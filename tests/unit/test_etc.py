@@ -1,0 +1,32 @@
+"""The files of etc/ say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pinnace import config
+
+_FILE = Path(__file__).parents[2] / "etc" / "pinnace.toml"
+tomllib = pytest.importorskip("tomllib")
+
+
+def test_the_commented_defaults_are_those_in_force() -> None:
+    text = re.sub(r"^# (\w+ = |\[)", r"\1", _FILE.read_text(), flags=re.MULTILINE)
+    document = tomllib.loads(text)
+    del document["registries"]
+    assert list(document) == [key.name for key in config.KEYS]
+    assert {key.name: key.parse(document[key.name]) for key in config.KEYS} == {
+        key.name: key.default for key in config.KEYS
+    }
+
+
+def test_every_default_is_explained() -> None:
+    text = _FILE.read_text()
+    assert [key.name for key in config.KEYS if key.help[1:] not in text] == []
+
+
+def test_nothing_is_set_as_installed() -> None:
+    assert tomllib.loads(_FILE.read_text()) == {}
