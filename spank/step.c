@@ -1,0 +1,103 @@
+#define _GNU_SOURCE
+#include "step.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "../libexec/cleanup.h"
+
+/* A robust lock is freed by the kernel when its owner is killed: nobody waits for ever. */
+static int init_lock(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attributes;
+	int code = pthread_mutexattr_init(&attributes);
+
+	if (code != 0)
+		return code;
+	code = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	if (code == 0)
+		code = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	if (code == 0)
+		code = pthread_mutex_init(lock, &attributes);
+	(void)pthread_mutexattr_destroy(&attributes);
+	return code;
+}
+
+int step_open(struct step *step, struct error *err)
+{
+	struct step_shared *shared;
+	int ends[2], code;
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		return error_set(err, errno, "cannot share memory between the tasks");
+	step->shared = shared;
+	code = init_lock(&shared->lock);
+	if (code != 0) {
+		step_close(step);
+		return error_set(err, code, "cannot make a lock for the tasks");
+	}
+	atomic_flag_clear(&shared->reported);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+		code = errno;
+		step_close(step);
+		return error_set(err, code, "cannot make a socket for the launcher");
+	}
+	step->launcher_end = ends[0];
+	step->task_end = ends[1];
+	return 0;
+}
+
+void step_close(struct step *step)
+{
+	cleanup_close_fd(&step->launcher_end);
+	cleanup_close_fd(&step->task_end);
+	if (step->shared != NULL)
+		(void)munmap(step->shared, sizeof(*step->shared));
+	*step = (struct step)STEP_CLOSED;
+}
+
+/* Throw away what the launcher of a killed leader may have answered. */
+static void drain(struct step *step)
+{
+	char byte;
+
+	while (recv(step->task_end, &byte, sizeof(byte), MSG_DONTWAIT) > 0)
+		;
+}
+
+static int lock(struct step *step, struct error *err)
+{
+	int code = pthread_mutex_lock(&step->shared->lock);
+
+	if (code == EOWNERDEAD) {
+		/* The state is written last, so it tells truly whether the dead task was done. */
+		code = pthread_mutex_consistent(&step->shared->lock);
+		if (code == 0 && step->shared->state == STEP_NEW)
+			drain(step);
+	}
+	return code == 0 ? 0 : error_set(err, code, "cannot wait for the task that makes the container");
+}
+
+int step_enter(struct step *step, step_lead *lead, void *context, struct error *err)
+{
+	struct step_shared *shared = step->shared;
+	int status;
+
+	if (lock(step, err) < 0)
+		return err->status;
+	if (shared->state == STEP_NEW) {
+		shared->status = lead(context);
+		shared->state = shared->status == 0 ? STEP_READY : STEP_FAILED;
+	}
+	status = shared->status;
+	(void)pthread_mutex_unlock(&shared->lock);
+	return status;
+}
+
+bool step_first_report(struct step *step)
+{
+	return !atomic_flag_test_and_set(&step->shared->reported);
+}
