@@ -1,0 +1,136 @@
+"""``pinnace step``: make the container of a step on this node. Started by the Slurm plugin alone.
+
+The plugin gives a request on descriptor 0 and a socket for the answer on descriptor 3
+(docs/protocol.md). What is printed reaches the user's terminal through the task's standard
+error. This module is on the launch path: standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+from pinnace import fields
+from pinnace.errors import PinnaceError, UsageError, report
+from pinnace.slurm.request import Request, parse
+
+if TYPE_CHECKING:
+    from pinnace.config import Settings
+    from pinnace.container.options import Options
+
+REQUEST = 0
+ANSWER = 3
+
+#: Variables of the job that configure Pinnace and its connections to registries. Everything else
+#: of the job stays data: nothing in it can change what the launcher executes or imports.
+_PREFIXES = ("PINNACE_", "XDG_", "SSL_CERT_")
+_NAMES = frozenset(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
+
+
+def main() -> int:
+    """Become the executor that makes the container. Returns only if that fails: the exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _make()
+    except PinnaceError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if os.environ.get("PINNACE_DEBUG"):
+            raise
+        return _fail(_unexpected(error))
+
+
+def configuration(job: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the job's environment that the launcher takes as its own."""
+    return {
+        name: value for name, value in job.items() if name.startswith(_PREFIXES) or name.lower() in _NAMES
+    }
+
+
+def _make() -> NoReturn:
+    request = parse(_read(REQUEST))
+    os.environ.update(configuration(request.environment))
+    _enter(request.directory)
+
+    from pinnace import config
+    from pinnace.container import build, executor, identity
+
+    settings = config.load()
+    options = _options(request, settings)
+    plan = build.step(options, request.environment, identity.current(), build.tools(settings), ANSWER)
+    executor.execute(plan)
+
+
+def _read(descriptor: int) -> bytes:
+    """The whole request, which is a file in memory."""
+    try:
+        size = os.fstat(descriptor).st_size
+        if os.isatty(descriptor) or not 0 < size <= fields.MAX_MESSAGE:
+            raise _not_for_people()
+        return os.pread(descriptor, size, 0)
+    except OSError:
+        raise _not_for_people() from None
+
+
+def _enter(directory: str) -> None:
+    """Be where the job is. slurmstepd has been there, so a failure is for later, if it matters."""
+    try:
+        os.chdir(directory)
+    except OSError:
+        pass
+
+
+def _options(request: Request, settings: Settings) -> Options:
+    from pinnace import resolve
+    from pinnace.container import mounts
+    from pinnace.container.options import Options
+    from pinnace.progress import PlainProgress
+
+    # What is wrong with the options is told before an image is pulled for them.
+    asked = [mount for text in request.mounts for mount in mounts.parse(text, request.directory)]
+    mounts.check_sources(asked)
+    found = resolve.find(
+        request.image, settings=settings, directory=request.directory, progress=PlainProgress()
+    )
+
+    def either(choice: bool | None, name: str) -> bool:
+        return bool(settings[name]) if choice is None else choice
+
+    return Options(
+        image=found.path,
+        config=found.config,
+        digest=found.digest,
+        mounts=tuple(asked),
+        workdir=request.workdir,
+        remap_root=either(request.remap_root, "remap_root"),
+        mount_home=either(request.mount_home, "mount_home"),
+        writable=either(request.writable, "writable"),
+        keep_environment=frozenset(request.keep_environment),
+    )
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """End as if by an exception, so that a pull removes what it has begun."""
+    raise SystemExit(128 + number)
+
+
+def _fail(error: PinnaceError) -> int:
+    sys.stderr.write(report(error) + "\n")
+    return 1
+
+
+def _unexpected(error: Exception) -> PinnaceError:
+    return PinnaceError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="set PINNACE_DEBUG=1 to see where, and report it",
+        identifier="internal",
+    )
+
+
+def _not_for_people() -> UsageError:
+    return UsageError("`pinnace step` is started by the Slurm plugin", hint="use srun --container-image")
