@@ -15,7 +15,6 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from pinnace import digest as digests
 from pinnace.errors import ReferenceError  # noqa: A004 - the field's own word
 
 DOCKER_HUB = "registry-1.docker.io"
@@ -25,6 +24,7 @@ _SCHEME = "docker://"
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _USER = re.compile(r"[^\s/#]+")
 #: Longest repository name that registries accept (OCI distribution specification).
 _MAX_NAME = 255
@@ -95,7 +95,7 @@ def _split_digest(rest: str, text: str) -> tuple[str, str | None]:
     head, separator, tail = rest.rpartition("@")
     if not separator or not re.match(r"[a-z0-9]+([+._-][a-z0-9]+)*:[0-9A-Za-z]*$", tail):
         return rest, None
-    if digests.is_digest(tail):
+    if _DIGEST.fullmatch(tail):
         return head, tail
     algorithm, _, value = tail.partition(":")
     if algorithm == "sha256":

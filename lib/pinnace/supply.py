@@ -90,6 +90,7 @@ class Pull:
         self._source = source
 
     def run(self, reference: Reference, platform: str) -> Image:
+        _load_site_packages()
         from pinnace.store.build import workspace
         from pinnace.store.images import Resolution
 
@@ -204,6 +205,16 @@ class Pull:
 
     def _waiting(self, what: str) -> Waiting:
         return Waiting(self._progress, what)
+
+
+def _load_site_packages() -> None:
+    """The launch path starts Python with -S, for speed; what pulls needs third-party packages."""
+    import sys
+
+    if sys.flags.no_site:
+        import site
+
+        site.main()
 
 
 class Waiting:

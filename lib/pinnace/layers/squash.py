@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from pinnace.errors import HostError, ImageError, StoreError
+from pinnace.errors import HostError, ImageError, PinnaceError, StoreError
 from pinnace.layers import tar
 from pinnace.layers.stream import ByteStream
 
@@ -49,6 +49,11 @@ class SquashWriter:
 
     def __init__(self, target: str, form: Format) -> None:
         self.target = target
+        try:
+            # Held so that after a failure the space is still taken, see _failure.
+            self._file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise storage_error(target, error) from None
         self._messages = os.memfd_create("tar2sqfs")
         # The defaults are those of directories that are not listed, see layers/__init__.
         defaults = f"uid=0,gid={tar.IMPLICIT_GROUP},mode=0755,mtime=0"
@@ -62,7 +67,12 @@ class SquashWriter:
             *form.options(),
             target,
         ]
-        self._process = _start(command, self._messages, stdin=subprocess.PIPE)
+        try:
+            self._process = _start(command, self._messages, stdin=subprocess.PIPE)
+        except HostError:
+            self._close()
+            os.unlink(target)
+            raise
         assert self._process.stdin is not None
         self._input = self._process.stdin
         _widen(self._input.fileno())
@@ -79,7 +89,7 @@ class SquashWriter:
             else:
                 self._abandon()
         finally:
-            os.close(self._messages)
+            self._close()
 
     def write(self, data: bytes | memoryview) -> None:
         """Pass on a part of the tar stream. Raises StoreError or ImageError if tar2sqfs gave up."""
@@ -113,6 +123,10 @@ class SquashWriter:
             self._abandon()
             raise storage_error(self.target, error) from None
 
+    def _close(self) -> None:
+        os.close(self._messages)
+        os.close(self._file)
+
     def _abandon(self) -> None:
         self._process.kill()
         with contextlib.suppress(OSError):
@@ -121,12 +135,14 @@ class SquashWriter:
         with contextlib.suppress(OSError):
             os.unlink(self.target)
 
-    def _failure(self) -> StoreError | ImageError:
+    def _failure(self) -> PinnaceError:
+        try:
+            # tar2sqfs only says "I/O error", so ask the file system ourselves.
+            os.posix_fallocate(self._file, os.fstat(self._file).st_size, _PROBE)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG):
+                return storage_error(self.target, error)
         said = _said(self._messages)
-        if os.strerror(errno.ENOSPC) in said:
-            return disk_full(self.target)
-        if os.strerror(errno.EDQUOT) in said:
-            return StoreError(f"the disk quota is used up at {os.path.dirname(self.target)}", hint=_ROOM)
         status = self._process.returncode
         return ImageError(
             f"tar2sqfs failed with status {status}", context=said or None, identifier="conversion"
@@ -163,17 +179,18 @@ def squash_reader(path: str) -> Iterator[ByteStream]:
 
 
 _ROOM = "make room, or set `store` to a directory with more"
-
-
-def disk_full(path: str) -> StoreError:
-    """The error for a store without space."""
-    return StoreError(f"no space left at {os.path.dirname(path)}", hint=_ROOM, identifier="disk-full")
+#: Bytes to ask for when a write has failed: more than tar2sqfs writes at once.
+_PROBE = 2 << 20
 
 
 def storage_error(path: str, error: OSError) -> StoreError:
     """``error`` on writing ``path``, in words."""
     if error.errno == errno.ENOSPC:
-        return disk_full(path)
+        return StoreError(f"no space left at {os.path.dirname(path)}", hint=_ROOM, identifier="disk-full")
+    if error.errno == errno.EDQUOT:
+        return StoreError(
+            f"the disk quota is used up at {os.path.dirname(path)}", hint=_ROOM, identifier="disk-full"
+        )
     return StoreError(f"cannot write {path}: {error.strerror}", hint="check the store's owner and mode")
 
 
