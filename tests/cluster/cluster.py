@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,9 @@ class Cluster:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            print(self.logs(), file=sys.stderr)
         self.stop()
 
     def start(self) -> None:
@@ -101,7 +104,7 @@ class Cluster:
             self._write_files()
             self._start_hosts()
             self._start_daemons()
-            self._baseline = leftovers.Baseline(self)
+            self.note_state()
         except BaseException as error:
             if isinstance(error, Exception):
                 error.args = (f"{error}\n{self.logs()}",)
@@ -220,6 +223,10 @@ class Cluster:
     def node_processes(self, node: Host) -> dict[int, str]:
         """Command lines of what runs on a node, by process numbers as the machine sees them."""
         return leftovers.processes(node)
+
+    def note_state(self) -> None:
+        """From now on, leftovers are what is not there at this moment: call it after starting a daemon."""
+        self._baseline = leftovers.Baseline(self)
 
     def leftovers(self, *, timeout: float = 15) -> list[str]:
         """What jobs have left behind; waits for a while until nothing is, which is the right answer."""

@@ -25,18 +25,21 @@ class Registry:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._log = cluster.directory / "log" / "registry.log"
+        # Not beside the logs that are shown with a failed test: every push fills its errors with
+        # questions for blobs that are not there yet.
+        self._log = cluster.directory / "registry.log"
 
     def start(self) -> None:
         configuration = self._cluster.directory / "registry.yml"
         configuration.write_text(_CONFIGURATION.format(directory=self._cluster.directory))
-        background = f'exec setsid "$@" >{self._log} 2>&1 </dev/null &'
+        background = f'exec setsid "$@" >{self._log} 2>{self._log}.errors </dev/null &'
         serve = ["docker-registry", "serve", str(configuration)]
         self._cluster.login.run(["sh", "-c", background, "sh", *serve])
         probe = ["bash", "-c", f": </dev/tcp/{REGISTRY.replace(':', '/')}"]
         wait_until(
             lambda: self._cluster.login.run(probe, check=False).returncode == 0, what="the registry to listen"
         )
+        self._cluster.note_state()
 
     def push(self, layout: Path, name: str) -> str:
         """Copy the only image of an OCI layout to ``name`` (repository:tag); returns its reference.
