@@ -7,20 +7,21 @@ check, decompress, check entries, squashfs, in one stream ─► assemble the im
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from pinnace import digest as digests
 from pinnace.config import Settings
 from pinnace.errors import StoreError
-from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.store import Image, Store
 
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:  # all of it imported when something must be pulled
     from collections.abc import Iterator
     from threading import Event
+    from typing import Any
 
     from pinnace.layers import Format
+    from pinnace.progress import Progress
     from pinnace.sources import ImageSource, LayerBlob, SourceImage
     from pinnace.store.build import Workspace
 
@@ -48,6 +49,8 @@ def ensure(
         image = store.lookup(reference, platform, settings["tag_ttl"])
         if image is not None:
             return image
+    from pinnace.progress import Progress
+
     return Pull(store, settings, progress or Progress(), source).run(reference, platform)
 
 

@@ -62,6 +62,8 @@ class Filter:
             if entry.kind != tar.DIRECTORY:
                 raise self._malformed("its root is not a directory")
             return self._place(_plain(entry, b"."), b".")
+        if any(part.startswith(names.WHITEOUT) for part in parts[:-1]):
+            raise self._malformed(f"{printable(entry.path)} lies below a reserved name")
         parents = self._resolve(parts[:-1], entry.path)
         path = b"/".join((*parents, parts[-1]))
         if parts[-1].startswith(names.WHITEOUT):

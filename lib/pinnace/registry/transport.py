@@ -164,7 +164,11 @@ def new_session() -> requests.Session:
     """A session that takes proxies from the environment, but no credentials from ~/.netrc."""
     import requests
 
-    session = requests.Session()
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            """None always: redirects are ours, and requests would read their bodies without a limit."""
+
+    session = Session()
     session.auth = lambda request: request
     session.headers["User-Agent"] = "pinnace"
     return session

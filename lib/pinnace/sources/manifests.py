@@ -82,9 +82,9 @@ def is_index(raw: RawManifest, name: str) -> bool:
     # A document that can be read both ways means two images under one digest (CVE-2021-41190).
     if "manifests" in document and ("layers" in document or "config" in document):
         raise _malformed(name, "it is an index and an image at the same time")
-    declared = document.get("mediaType") or raw.media_type
+    declared = str(document.get("mediaType") or raw.media_type)
     index = "manifests" in document
-    if index != (declared in _INDEX_TYPES) and (index or declared in _INDEX_TYPES):
+    if declared and index != (declared in _INDEX_TYPES):
         raise _malformed(name, f"its type is {declared}, its content is not")
     return index
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Version of what lies in an image file and of how layers are merged. Another number is another store.
 BUILD_FORMAT = 1

@@ -1,0 +1,212 @@
+"""The store: lookups, time, removal; locks; progress."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pinnace import locks, progress
+from pinnace.errors import StoreError
+from pinnace.layers import Format
+from pinnace.reference import Reference, parse
+from pinnace.store import Image, Store
+from pinnace.store.build import workspace
+from pinnace.store.images import Resolution
+
+AMD = "linux/amd64"
+DIGEST = "sha256:" + "1" * 64
+LAYER = "sha256:" + "2" * 64
+TAG = parse("h.io/a/b:1")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with one image of one layer; the times of references are 1000."""
+    store = Store(str(tmp_path / "store"))
+    add(store, DIGEST, (LAYER,))
+    name(store, TAG, DIGEST)
+    return store
+
+
+def add(store: Store, digest: str, layers: tuple[str, ...]) -> None:
+    for path in (store.image_path(digest), *map(store.layer_path, layers)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(b"12345")
+    image = Image(digest, "", {"Env": ["A=1"]}, AMD, 5, layers, "h.io/a/b:1", 1.0)
+    Path(store.record_path(digest)).write_bytes(image.to_json())
+
+
+def name(store: Store, reference: Reference, digest: str, platform: str = AMD) -> None:
+    path = Path(store.resolution_path(reference, platform))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(Resolution(digest, digest, 1000.0, platform, str(reference)).to_json())
+
+
+def at(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    monkeypatch.setattr("time.time", lambda: now)
+
+
+@pytest.mark.parametrize(("now", "found"), [(1000, True), (1059, True), (1060, False), (999, False)])
+def test_a_tag_is_valid_for_its_time(
+    now: float, found: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, now)
+    assert (store.lookup(TAG, AMD, 60) is not None) is found
+
+
+def test_a_lookup_gives_path_and_configuration(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, 1000)
+    image = store.lookup(TAG, AMD, 60)
+    assert image and image.config == {"Env": ["A=1"]} and Path(image.path).read_bytes() == b"12345"
+
+
+def test_a_digest_is_valid_for_ever_and_under_any_name(store: Store) -> None:
+    assert store.lookup(parse(f"other.io/x@{DIGEST}"), AMD, 0) is not None
+
+
+def test_another_platform_is_another_image(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, 1000)
+    assert store.lookup(TAG, "linux/arm64", 60) is None
+    assert store.lookup(parse(f"h.io/a/b@{DIGEST}"), "linux/arm64", 60) is None
+
+
+def test_an_empty_store_has_nothing(tmp_path: Path) -> None:
+    assert Store(str(tmp_path / "no")).lookup(TAG, AMD, 60) is None
+    assert Store(str(tmp_path / "no")).images() == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff"])
+def test_a_damaged_record_counts_as_missing(damage: bytes, store: Store) -> None:
+    Path(store.record_path(DIGEST)).write_bytes(damage)
+    assert store.image(DIGEST) is None and store.images() == []
+
+
+def test_a_file_of_another_size_counts_as_missing(store: Store) -> None:
+    Path(store.image_path(DIGEST)).write_bytes(b"1")
+    assert store.image(DIGEST) is None
+
+
+def test_a_tag_and_a_repository_of_the_same_name_live_side_by_side(store: Store) -> None:
+    name(store, parse("h.io/a/b/1:x"), DIGEST)
+    assert len(list(store.resolutions())) == 2
+
+
+def test_removing_the_last_name_removes_image_and_layers(store: Store) -> None:
+    assert store.remove(TAG).freed == 10
+    assert store.images() == [] and not Path(store.layer_path(LAYER)).exists()
+
+
+def test_removing_one_of_two_names_keeps_the_image(store: Store) -> None:
+    name(store, parse("h.io/a/b:2"), DIGEST)
+    assert store.remove(TAG).image is None
+    assert len(store.images()) == 1
+
+
+def test_layers_of_other_images_are_kept(store: Store) -> None:
+    add(store, "sha256:" + "3" * 64, (LAYER,))
+    store.remove(TAG)
+    assert Path(store.layer_path(LAYER)).exists()
+
+
+def test_removing_what_is_not_there_is_an_error(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"h\.io/a/b:9 is not in the store"):
+        store.remove(parse("h.io/a/b:9"))
+
+
+def test_a_store_keeps_its_format(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with workspace(store, Format()):
+        pass
+    with pytest.raises(StoreError, match="block_size = 131072"), workspace(store, Format(block_size=4096)):
+        pass
+    assert list((tmp_path / "tmp").iterdir()) == list((tmp_path / "locks").iterdir()) == []
+
+
+def test_a_workspace_removes_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    (tmp_path / "tmp" / "dead").mkdir(parents=True)
+    with workspace(store, Format()):
+        alive = list((tmp_path / "tmp").iterdir())
+        with workspace(store, Format()):
+            assert set(alive) < set((tmp_path / "tmp").iterdir())
+        assert list((tmp_path / "tmp").iterdir()) == alive
+        assert (tmp_path / "tmp" / "dead") not in alive
+
+
+def test_a_layer_is_made_once(tmp_path: Path) -> None:
+    store, made = Store(str(tmp_path)), []
+
+    def make(target: str) -> None:
+        made.append(target)
+        Path(target).write_bytes(b"x")
+
+    with workspace(store, Format()) as place:
+        for _ in range(2):
+            held = place.add_layer(LAYER, make, lambda: None)
+        Path(store.layer_path(LAYER)).unlink()
+        assert len(made) == 1 and Path(held).read_bytes() == b"x"
+
+
+def test_a_lock_holds_out_others_tells_them_and_leaves_no_file(tmp_path: Path) -> None:
+    path, told, inside, most = str(tmp_path / "l"), [], [0], [0]
+
+    def work() -> None:
+        with locks.held(path, waiting=lambda: told.append(1)):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            threading.Event().wait(0.02)
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] and told and list(tmp_path.iterdir()) == []
+
+
+def test_plain_progress_writes_lines_and_seldom_counts() -> None:
+    stream = io.StringIO()
+    with progress.PlainProgress(stream, interval=0) as display:
+        display.message("importing\x1b docker image: x")
+        display.started("a", 2048)
+        display.advanced("a", 1024)
+        display.finished("a")
+    assert stream.getvalue() == (
+        "pinnace: importing\\x1b docker image: x\npinnace: 1.0 KiB of 2.0 KiB downloaded\n"
+    )
+
+
+def test_progress_on_a_stream_that_is_gone_is_no_error() -> None:
+    stream = io.StringIO()
+    display = progress.PlainProgress(stream)
+    stream.close()
+    display.message("x")
+
+
+def test_the_terminal_display_takes_every_call() -> None:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with progress.TerminalProgress(console) as display:
+        display.message("importing docker image: [x]")
+        for layer in ("a", "b"):
+            display.started(layer, 10)
+            display.advanced(layer, 10)
+        display.finished("a")
+    assert "[x]" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("quiet", "kind"), [(True, progress.Progress), (False, progress.PlainProgress)])
+def test_what_is_shown_suits_the_stream(quiet: bool, kind: type) -> None:
+    assert type(progress.for_stream(io.StringIO(), quiet=quiet)) is kind
+
+
+def test_image_records_read_back() -> None:
+    image = Image(DIGEST, "/x", {"Cmd": ["a"]}, AMD, 5, (LAYER,), "r", 1.5, "sha256:x")
+    assert Image.from_json(image.to_json(), "/x") == image
+    assert replace(image, size=6) != image
