@@ -52,7 +52,9 @@ class Cluster:
         detached: bool = False,
     ) -> None:
         self.login = Host("login", "10.86.0.1")
-        self.nodes = [Host(f"n{number}", f"10.86.0.{10 + number}") for number in range(1, nodes + 1)]
+        self.nodes = [
+            Host(f"n{number}", f"10.86.0.{10 + number}", pinned=private_tmp) for number in range(1, nodes + 1)
+        ]
         self._plugin = plugin
         self._plugin_arguments = plugin_arguments
         self._private_tmp = private_tmp

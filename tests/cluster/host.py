@@ -17,17 +17,23 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Host:
-    """A host named ``name``; ``init`` is its first process, as seen from the machine."""
+    """A host named ``name``; ``init`` is its first process, as seen from the machine.
 
-    def __init__(self, name: str, address: str, init: int = 0) -> None:
+    ``pinned``: all that runs on it runs on one processor.
+    """
+
+    def __init__(self, name: str, address: str, init: int = 0, *, pinned: bool = False) -> None:
         self.name = name
         self.address = address
         self.init = init
+        # Linux 6.18 numbers namespaces on each processor by itself, and does not let a process mount
+        # a mount namespace whose number is below that of its own. Slurm's job_container/tmpfs does it.
+        self._pin = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if pinned else []
         self._unshare: subprocess.Popen[bytes] | None = None
 
     def start(self, etc: Path, log: Path, cgroup: str | None, *, detached: bool) -> None:
         """Make the namespaces and wait until they are ready to be used."""
-        command = ["unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork"]
+        command = [*self._pin, "unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork"]
         command += ["--propagation", "slave", sys.executable, "-m", "cluster.init"]
         command += ["--name", self.name, "--etc", str(etc)]
         if cgroup:
@@ -76,7 +82,7 @@ class Host:
 
     def enter(self, user: User | None = None) -> list[str]:
         """The beginning of a command line that is carried out on this host."""
-        command = ["nsenter", "-t", str(self.init), "-m", "-u", "-i", "-n", "-p"]
+        command = [*self._pin, "nsenter", "-t", str(self.init), "-m", "-u", "-i", "-n", "-p"]
         if os.path.exists("/proc/self/ns/cgroup"):
             command.append("-C")
         if user is not None:
