@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from cluster import cgroups
 from cluster.cluster import Cluster, sweep, wait_until
+from cluster.host import send_signal
 from cluster.users import ADA, BEN
 
 _TESTS = Path(__file__).parents[1]
@@ -38,6 +40,15 @@ def test_a_batch_job_can_be_cancelled(cluster: Cluster) -> None:
     cluster.scancel(job)
     assert cluster.wait_for_job(job) == "CANCELLED"
     assert cluster.leftovers() == []
+
+
+def test_an_interrupt_reaches_what_was_started(cluster: Cluster) -> None:
+    script = "trap 'echo interrupted; exit 7' TERM; echo ready; while true; do sleep 0.1; done"
+    with cluster.popen(["sh", "-c", script]) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        send_signal(process, signal.SIGTERM)
+        assert process.stdout.read() == "interrupted\n"
+    assert process.returncode == 7
 
 
 def test_a_process_that_left_its_session_ends_with_the_step(cluster: Cluster) -> None:
