@@ -129,8 +129,8 @@ def _silence(cluster: Cluster) -> Iterator[str]:
         "print('ready', flush=True); sys.stdin.read()"
     )
     command = ["/usr/bin/python3", "-c", script]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with cluster.popen(command, user=ADA, host=cluster.nodes[0], **pipes) as server:
+    pipe = subprocess.PIPE
+    with cluster.popen(command, user=ADA, host=cluster.nodes[0], stdin=pipe, stdout=pipe) as server:
         assert server.stdout is not None and server.stdout.readline() == "ready\n"
         yield "127.0.0.1:5999"
 
