@@ -111,7 +111,7 @@ int mounts_bind(int host, const char *source, int root, const char *target, cons
 {
 	struct options options;
 	cleanup_close int origin = -1, tree = -1, place = -1;
-	struct stat status;
+	struct stat status, target_status;
 
 	if (parse_options(text, &options, err) < 0)
 		return -1;
@@ -131,10 +131,12 @@ int mounts_bind(int host, const char *source, int root, const char *target, cons
 	place = open_target(root, target, options.create, S_ISDIR(status.st_mode), err);
 	if (place < 0)
 		return error_wrap(err, "cannot mount %s", source);
-	if (sys_move_mount(tree, place) < 0) {
-		error_set(err, errno, "cannot mount %s on %s in the container", source, target);
-		return errno == ENOTDIR ? error_hint(err, "one is a directory, the other is not") : -1;
+	if (fstat(place, &target_status) == 0 && S_ISDIR(target_status.st_mode) != S_ISDIR(status.st_mode)) {
+		error_set(err, 0, "cannot mount %s on %s in the container", source, target);
+		return error_hint(err, "one is a directory, the other is not: choose another target");
 	}
+	if (sys_move_mount(tree, place) < 0)
+		return error_set(err, errno, "cannot mount %s on %s in the container", source, target);
 	return 0;
 }
 

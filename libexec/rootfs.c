@@ -38,9 +38,18 @@ int rootfs_base(struct error *err)
 	return 0;
 }
 
+/* squashfuse serves a damaged image all the same; ENOENT is its answer for a root it cannot read. */
 static bool is_server_gone(int code)
 {
-	return code == ENOTCONN || code == ECONNABORTED || code == EIO;
+	return code == ENOTCONN || code == ECONNABORTED || code == EIO || code == ENOENT;
+}
+
+static bool can_be_listed(void)
+{
+	cleanup_close int fd = open("/root", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char entries[1024];
+
+	return fd >= 0 && syscall(SYS_getdents64, fd, entries, sizeof(entries)) > 0;
 }
 
 static int explain_server(struct error *err)
@@ -75,7 +84,7 @@ int rootfs_root(struct error *err)
 	 */
 	int root = place < 0 ? -1 : sys_open_tree(place, "", TREE_CLONE | TREE_EMPTY_PATH | TREE_RECURSIVE);
 
-	if (root >= 0 && sys_move_mount(root, place) == 0)
+	if (root >= 0 && sys_move_mount(root, place) == 0 && can_be_listed())
 		return root;
 	if (is_server_gone(errno))
 		explain_server(err);

@@ -81,9 +81,10 @@ def _container(options: Options, user: Identity, with_tools: rootfs.Tools, failu
     plan.add("version", VERSION)
     plan.add("failure-status", failure_status)
     rootfs.add(plan, os.path.abspath(options.image), user, options.remap_root, with_tools)
-    mounts.add(plan, (*mounts.SYSTEM, *mounts.FILES))
+    mounts.add(plan, mounts.SYSTEM)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))
+    mounts.add(plan, mounts.FILES)
     if options.mount_home:
         mounts.add(plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))])
     mounts.add(plan, options.mounts)
