@@ -9,6 +9,7 @@ on). This module is on the launch path: standard library alone, TOML read only i
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,9 +165,9 @@ def _files(environment: Mapping[str, str], directory: str) -> list[str]:
 
 
 def _apply_file(settings: Settings, path: str) -> None:
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:  # Python below 3.11
+    else:
         import tomli as tomllib
 
     try:
