@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def start(host: Host, listen: str, target: str) -> None:
     """Start a forwarder on ``host``, in the background."""
     background = 'exec setsid "$@" >/dev/null 2>&1 &'
-    host.run(["sh", "-c", background, "sh", sys.executable, "-I", __file__, listen, target])
+    command = ["sh", "-c", background, "sh", sys.executable, "-I", __file__, listen, target]
+    host.run(command, machine_files=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -80,9 +80,15 @@ class Host:
             return False
         return b"--name" in command and command[command.index(b"--name") + 1] == self.name.encode()
 
-    def enter(self, user: User | None = None) -> list[str]:
-        """The beginning of a command line that is carried out on this host."""
-        command = [*self._pin, "nsenter", "-t", str(self.init), "-m", "-u", "-i", "-n", "-p"]
+    def enter(self, user: User | None = None, *, machine_files: bool = False) -> list[str]:
+        """The beginning of a command line that is carried out on this host.
+
+        With ``machine_files`` it sees the machine's files instead of the host's: the repository
+        may lie below /tmp, which is another one on each host.
+        """
+        command = [*self._pin, "nsenter", "-t", str(self.init), "-u", "-i", "-n", "-p"]
+        if not machine_files:
+            command.append("-m")
         if os.path.exists("/proc/self/ns/cgroup"):
             command.append("-C")
         if user is not None:
@@ -122,6 +128,7 @@ class Host:
         user: User | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | Path = "/",
+        machine_files: bool = False,
         **options: Any,
     ) -> subprocess.Popen[str]:
         """Start ``command`` on this host. Use send_signal() to signal it."""
@@ -130,7 +137,7 @@ class Host:
             options["stdin"] = subprocess.PIPE
         environment = {"PATH": _SYSTEM_PATH, "LANG": "C.UTF-8", **(env or {})}
         # env(1) changes directory inside the host, where its /tmp is another one.
-        words = [*self.enter(user), "env", "-C", cwd, *command]
+        words = [*self.enter(user, machine_files=machine_files), "env", "-C", cwd, *command]
         return subprocess.Popen(words, env=environment, **options)
 
 

@@ -47,7 +47,8 @@ class Registry:
         As it is: digests, media types and compression of the layout are those of the registry.
         """
         command = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
-        self._cluster.login.run([*command, f"oci:{layout}", f"docker://{REGISTRY}/{name}"])
+        words = [*command, f"oci:{layout}", f"docker://{REGISTRY}/{name}"]
+        self._cluster.login.run(words, machine_files=True)
         return f"{REGISTRY}#{name}"
 
     def requests(self) -> list[str]:
