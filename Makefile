@@ -59,9 +59,9 @@ lint: prepare ## Check style, types and the order of the packages
 	$(venv)/mypy
 	PYTHONPATH=lib $(venv)/lint-imports --cache-dir build/import-linter
 
-bench: prepare ## Measure starts and pulls, side by side with other tools
-	tests/prepare bubblewrap charliecloud-runtime
-	$(sudo) $(venv)/python tests/bench/run.py
+bench: prepare ## Measure starts and pulls beside other tools (PEERS="crun podman" ARGS="starts pulls")
+	tests/prepare bubblewrap charliecloud-runtime strace $(PEERS)
+	cd tests && $(sudo) ../$(venv)/python -m bench.run $(ARGS)
 
 torture: prepare ## Run the tests that take long
 	$(sudo) $(venv)/python -m pytest -m torture $(ARGS)
