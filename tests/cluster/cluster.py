@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster import cgroups, forward, installation, leftovers, slurmconf, users
+from cluster import apparmor, cgroups, forward, installation, leftovers, slurmconf, users
 from cluster.host import Host
 from cluster.users import ADA, User
 
@@ -280,6 +280,7 @@ class Cluster:
 
     def _install(self) -> str:
         etc = installation.install(self.prefix)
+        apparmor.allow(etc / "apparmor.d" / "pinnace", self.directory.name)
         plugstack = etc / "slurm" / "plugstack.conf.d" / "pinnace.conf"
         return f"{plugstack.read_text().rstrip()} {self._plugin_arguments}\n"
 
@@ -344,5 +345,6 @@ def sweep() -> None:
 
 
 def _remove(directory: Path) -> None:
+    apparmor.withdraw(directory / "prefix" / "etc" / "apparmor.d" / "pinnace")
     cgroups.remove(directory.name)
     shutil.rmtree(directory)
