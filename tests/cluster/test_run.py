@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -267,8 +268,9 @@ def test_a_killed_command_leaves_nothing(cluster: Cluster, image: Path) -> None:
     command = ["pinnace", "run", str(image), "--", "sh", "-c", "echo ready; sleep 600"]
     with cluster.popen(command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None and running.stdout.readline() == "ready\n"
-        for process in cluster.login.run(["pgrep", "-u", str(ADA.uid), "-x", "sleep"]).stdout.split():
-            cluster.login.run(["kill", "-9", process])
+        for pid, words in cluster.node_processes(cluster.login).items():
+            if words.endswith("sleep 600"):
+                os.kill(pid, signal.SIGKILL)
         send_signal(running, signal.SIGKILL)
         running.wait(30)
 

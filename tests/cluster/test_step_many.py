@@ -66,7 +66,8 @@ def test_one_users_container_is_closed_to_another(cluster: Cluster, tiny_image: 
     step = _start(cluster, tiny_image, ["sleep", "99"])
     wait_until(lambda: _running(cluster, "sleep 99"), what="the task")
     node = cluster.nodes[0]
-    (inside,) = node.run(["pgrep", "-x", "sleep"]).stdout.split()
+    (task,) = _running(cluster, "sleep 99")
+    inside = Path(f"/proc/{task}/status").read_text().split("NSpid:")[1].splitlines()[0].split()[-1]
     join = ["nsenter", "-t", inside, "-U", "-m", "--preserve-credentials", "true"]
     assert cluster.run(join, user=BEN, host=node).returncode != 0
     assert cluster.run(join, user=ADA, host=node).returncode == 0

@@ -42,14 +42,11 @@ def test_make_install_fills_a_package(copy: Path, tmp_path: Path) -> None:
     subprocess.run(command, cwd=copy, check=True, env=environment)
     for name in INSTALLED.split():
         assert (package / name).is_file(), name
-    assert (
-        f"launcher={Path('/usr/bin/pinnace')}"
-        in (package / "etc/slurm/plugstack.conf.d/pinnace.conf").read_text()
-    )
+    plugstack = (package / "etc/slurm/plugstack.conf.d/pinnace.conf").read_text()
+    assert "/usr/lib/slurm/spank_pinnace.so launcher=/usr/bin/pinnace" in plugstack
     for file in package.rglob("*"):
-        if file.is_file() and file.suffix != ".pyc":
-            content = file.read_bytes()
-            assert b"@LIBDIR@" not in content and str(copy).encode() not in content, file
+        if file.is_file():
+            assert b"@LIBDIR@" not in file.read_bytes(), file
 
 
 def test_pip_builds_a_wheel_with_the_executor(copy: Path, tmp_path: Path) -> None:
