@@ -19,7 +19,7 @@ from cluster.requirements import REPOSITORY
 _KEPT = REPOSITORY / "build" / "bench" / "images"
 _PACKAGES = ("python3", "g++")
 #: Bytes of the machine's own files that make the largest layer.
-_OWN_FILES = 400 << 20
+_OWN_FILES = 200 << 20
 _OWN_ROOT = "usr/lib"
 _TOP_FILES = 200
 

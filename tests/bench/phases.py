@@ -31,6 +31,8 @@ sys.argv = ["pinnace", "run", {reference!r}, "true"]
 from pinnace.cli import main
 sys.exit(main())
 """
+# As the command ends: replaced by another program, not taken down by the interpreter.
+_BECOME_TRUE = "import posix; posix.execv('/bin/true', ['true'])"
 _EXECUTE_TRUE = "import pinnace.paths; pinnace.paths.EXECUTOR = '/bin/true'"
 _KEEP_PLAN = """
 known = set(sys.modules)
@@ -64,8 +66,8 @@ class Phases:
         executor = [self._site.executor, "--plan={plan}"]
         subjects: dict[str, dict[str, Any]] = {
             _SPAWN: {"command": ["/bin/true"]},
-            _INTERPRETER: {"command": self._python("pass")},
-            _IMPORTS: {"command": self._python(self._imports)},
+            _INTERPRETER: {"command": self._python(_BECOME_TRUE)},
+            _IMPORTS: {"command": self._python(f"{self._imports}; {_BECOME_TRUE}")},
             _PLANNED: {"command": self._python(self._command(_EXECUTE_TRUE))},
             _OVERLAY: {"command": executor, "plan": self._probe},
             _EXECUTOR: {"command": executor, "plan": self._plan},

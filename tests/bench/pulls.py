@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import images
 from bench.measure import Measurement, Series, collected
-from bench.report import SUMMARY, Report, Table, series_of, summary, target
+from bench.report import SUMMARY, Report, Table, reason, series_of, summary, target
 from bench.site import Site
 
 _COLD = "pinnace pull, cold"
@@ -35,13 +35,14 @@ def measure(site: Site, rounds: int) -> Report:
 def _subjects(site: Site, reference: str, sibling: str) -> dict[str, dict[str, Any]]:
     peers = site.directory("peers")
     remote = f"docker://{reference.replace('#', '/')}"
-    layout, unpacked, storage = peers / "layout", peers / "unpacked", peers / "storage"
+    layout, unpacked = peers / "layout", peers / "unpacked"
+    storage = site.directory("podman")  # podman takes no path of more than 50 characters
     copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", remote]
     site.run(*copy, f"oci:{layout}:latest")
     podman = [
         "podman",
         "--root",
-        f"{storage}/podman",
+        f"{storage}/root",
         "--runroot",
         f"{storage}/run",
         "--cgroup-manager=cgroupfs",
@@ -66,7 +67,7 @@ def _subjects(site: Site, reference: str, sibling: str) -> dict[str, dict[str, A
         },
         "podman pull": {
             "command": [*podman, "pull", "--quiet", "--tls-verify=false", remote],
-            "before": ["sh", "-c", f"chmod -R u+rwX {storage}; rm -rf {storage}"],
+            "before": ["sh", "-c", f"chmod -R u+rwX {storage}; rm -rf {storage}/*"],
         },
         "ch-image pull": {
             "command": ["ch-image", "--tls-no-verify", "--no-cache", "pull", reference.replace("#", "/")],
@@ -144,7 +145,7 @@ def _whole_table(measured: dict[str, Measurement], watched: Measurement, split: 
     cold = measured[_COLD].series
     for name, entry in measured.items():
         if entry.series is None:
-            table.add(name, f"not here: {entry.error}")
+            table.add(name, reason(entry))
             continue
         table.add(name, *_seconds(entry.series), f"{entry.series.ratio(cold):.2f} x" if cold else "")
     if watched.peak:

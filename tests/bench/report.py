@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 from bench.measure import Measurement, Series
 
+#: Characters of a reason, as it stands in a cell of a table.
+_LONGEST = 120
 SUMMARY = ("median", "minimum", "maximum", "spread")
 
 
@@ -68,8 +71,13 @@ def timing(measurement: Measurement) -> list[str]:
     """The cells below SUMMARY; a single one that says why there are none."""
     series = measurement.series
     if series is None:
-        return [f"not here: {measurement.error}"]
+        return [reason(measurement)]
     return [milliseconds(value) for value in summary(series)]
+
+
+def reason(measurement: Measurement) -> str:
+    """Why there is no series."""
+    return f"not here: {shorten(measurement.error, _LONGEST, placeholder=' …')}"
 
 
 def summary(series: Series) -> tuple[float, ...]:
