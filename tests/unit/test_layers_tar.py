@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from integration.trees import directory, entry, hardlink, layer, symlink
 from pinnace.errors import ImageError, PinnaceError
+from pinnace.layers import filter as filters
 from pinnace.layers import tar
 from pinnace.layers.decompression import decompressed
 from pinnace.layers.filter import Filter
@@ -158,6 +159,43 @@ def test_symbolic_links_cannot_lead_out_of_the_root() -> None:
 def test_our_own_place_cannot_be_forged() -> None:
     assert "reserved" in refused(layer([entry(".wh..wh.pinnace/index")]))
     assert admitted(layer([directory(".wh..wh.pinnace")])) == ([], [])
+
+
+def test_our_own_place_cannot_be_forged_through_links() -> None:
+    links = [symlink("l", "m"), symlink("m", ".wh..wh.pinnace"), entry("l/index", content=b"[]")]
+    assert "reserved" in refused(layer(links))
+
+
+def test_links_cannot_make_a_path_grow_without_end() -> None:
+    assert "too long" in refused(layer([symlink("l", "x/" * 2000), entry("l/" + "y/" * 1900 + "f")]))
+
+
+@pytest.mark.parametrize(
+    ("limit", "entries"),
+    [
+        ("MAX_ENTRIES", [entry(f"{number}/a/b/c/d/f") for number in range(20)]),
+        ("_MAX_NAMES", [entry(f"{number}/" + "d/" * 40 + "f") for number in range(2)]),
+        ("_MAX_NAMES", [symlink(str(number), "t" * 90) for number in range(2)]),
+        ("_MAX_XATTRS", [entry("f", pax={"SCHILY.xattr.user.a": "x" * 101})]),
+        ("_MAX_OWN_XATTRS", [directory("./"), entry("f", pax={"SCHILY.xattr.user.a": "x" * 101})]),
+        ("_MAX_LOOKS", [item for _ in range(60) for item in (entry("a"), directory("a"), entry("a/f"))]),
+    ],
+)
+def test_what_is_kept_in_memory_has_limits(
+    limit: str, entries: list[tuple[tarfile.TarInfo, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, limit, 100)
+    refused(layer(entries))
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L"])
+def test_attributes_of_one_entry_have_a_limit_together(kind: bytes) -> None:
+    one = tar._extended(kind, b"22 comment=0123456789\n" * 30_000)
+    with pytest.raises(ImageError, match="bytes of attributes"):
+        read(one * 3 + tar.header(Entry(b"f", tar.FILE)))
+    assert (
+        len(read((tar._extended(b"L", b"n" * 600_000 + b"\0") + tar.header(Entry(b"", tar.FILE))) * 3)) == 3
+    )
 
 
 def test_everything_belongs_to_root_without_its_special_bits() -> None:

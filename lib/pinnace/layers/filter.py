@@ -20,8 +20,16 @@ from pinnace.errors import ImageError
 from pinnace.layers import names, tar
 from pinnace.layers.tar import Entry, printable
 
-#: Entries in a layer: each costs memory here (some 300 bytes), on disk and at every start.
+#: Entries in a layer, directories that only their content implies included: each costs memory here
+#: (some 300 bytes and its path), on disk and at every start.
 MAX_ENTRIES = 8_000_000
+#: Bytes of all names and link targets in a layer, and of all extended attributes: memory holds them.
+_MAX_NAMES = 1 << 30
+_MAX_XATTRS = 64 << 20
+#: Bytes of one file's extended attributes (Linux's XATTR_LIST_MAX and XATTR_SIZE_MAX).
+_MAX_OWN_XATTRS = 64 << 10
+#: Names looked at for directories that become something else within the layer: some minutes.
+_MAX_LOOKS = 1 << 30
 _MAX_SYMLINKS = 40
 _USER = b"user."
 #: overlayfs in a user namespace keeps its own marks there; an image must not forge them.
@@ -48,23 +56,23 @@ class Filter:
         self._replaced: set[bytes] = set()
         self._dropped: set[bytes] = set()
         self._actions: list[list[str]] = []
-        self._count = 0
+        self._count = self._name_bytes = self._xattr_bytes = self._looks = 0
         #: The last answer of _resolve: entries of one directory come one after the other.
         self._resolved: tuple[Parts, Parts] = ((), ())
 
     def admit(self, entry: Entry) -> Entry | None:
         """What to give tar2sqfs for ``entry``; None to leave it out with its body. Raises ImageError."""
-        self._count += 1
-        if self._count > MAX_ENTRIES:
-            raise self._malformed(f"it has more than {MAX_ENTRIES} entries")
+        self._count_name(entry.path + entry.link)
         parts = names.split(entry.path, self._layer)
         if not parts:
             if entry.kind != tar.DIRECTORY:
                 raise self._malformed("its root is not a directory")
-            return self._place(_plain(entry, b"."), b".")
+            return self._place(self._limited(_plain(entry, b".")), b".")
         if any(part.startswith(names.WHITEOUT) for part in parts[:-1]):
             raise self._malformed(f"{printable(entry.path)} lies below a reserved name")
         parents = self._resolve(parts[:-1], entry.path)
+        if any(part.startswith(names.WHITEOUT) for part in parents):
+            raise self._malformed(f"{printable(entry.path)} lies below a link to a reserved name")
         path = b"/".join((*parents, parts[-1]))
         if parts[-1].startswith(names.WHITEOUT):
             return self._marker(parents, parts[-1], path)
@@ -81,7 +89,23 @@ class Filter:
             return self._link(entry, path)
         if entry.kind == tar.SYMLINK:
             names.check_symlink(entry.link, path, self._layer)
-        return self._place(_plain(entry, path), path)
+        return self._place(self._limited(_plain(entry, path)), path)
+
+    def _count_name(self, name: bytes) -> None:
+        self._count += 1
+        self._name_bytes += len(name)
+        if self._count > MAX_ENTRIES:
+            raise self._malformed(f"it has more than {MAX_ENTRIES} entries")
+        if self._name_bytes > _MAX_NAMES:
+            raise self._malformed(f"its names are longer than {_MAX_NAMES} bytes together")
+
+    def _limited(self, entry: Entry) -> Entry:
+        if entry.xattrs:
+            own = sum(len(key) + len(value) for key, value in entry.xattrs.items())
+            self._xattr_bytes += own
+            if own > _MAX_OWN_XATTRS or self._xattr_bytes > _MAX_XATTRS:
+                raise self._malformed(f"{printable(entry.path)} has too many extended attributes")
+        return entry
 
     def index(self) -> bytes | None:
         """The content of the index, at the end; None if nothing was put aside."""
@@ -101,6 +125,8 @@ class Filter:
                 continue
             done.append(part)
             here = b"/".join(done)
+            if len(here) > names.MAX_PATH:
+                raise self._malformed(f"{printable(path)} leads to a path that is too long")
             kind = self._kinds.get(here)
             if kind == tar.SYMLINK:
                 followed += 1
@@ -176,6 +202,9 @@ class Filter:
         self._replaced.add(path)
         below = path + b"/"
         if self._kinds.get(path) == tar.DIRECTORY:
+            self._looks += len(self._kinds)
+            if self._looks > _MAX_LOOKS:
+                raise self._malformed("it replaces too many directories by something else")
             for gone in [other for other in self._kinds if other.startswith(below)]:
                 self._forget(gone)
         self._forget(path)
@@ -192,6 +221,7 @@ class Filter:
             path = path.rpartition(b"/")[0]
             if path in self._kinds:
                 return
+            self._count_name(path)
             self._kinds[path] = tar.DIRECTORY
 
     def _below_replaced(self, parents: Parts) -> bool:

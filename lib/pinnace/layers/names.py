@@ -16,7 +16,7 @@ INDEX = b"index"
 #: Bytes in one part of a path (squashfs, and Linux's NAME_MAX) and in a path or a symbolic link's
 #: target (Linux's PATH_MAX): what is longer could not be used.
 _MAX_PART = 255
-_MAX_PATH = 4095
+MAX_PATH = 4095
 
 
 def split(path: bytes, layer: str) -> tuple[bytes, ...]:
@@ -38,7 +38,7 @@ def _parts(path: bytes, layer: str) -> tuple[bytes, ...]:
     parts = tuple(part for part in path.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
         raise tar.malformed(layer, f"the name {printable(path)} holds '..'")
-    if len(path) > _MAX_PATH or any(len(part) > _MAX_PART for part in parts):
+    if len(path) > MAX_PATH or any(len(part) > _MAX_PART for part in parts):
         raise tar.malformed(layer, f"the name {printable(path[:60])}… is too long")
     if b"\0" in path:
         raise tar.malformed(layer, f"the name {printable(path)} holds a null byte")
@@ -47,7 +47,7 @@ def _parts(path: bytes, layer: str) -> tuple[bytes, ...]:
 
 def check_symlink(target: bytes, path: bytes, layer: str) -> None:
     """Raises ImageError if no symbolic link can have this target."""
-    if not target or len(target) > _MAX_PATH or b"\0" in target:
+    if not target or len(target) > MAX_PATH or b"\0" in target:
         raise tar.malformed(layer, f"the symbolic link {printable(path)} has no valid target")
 
 

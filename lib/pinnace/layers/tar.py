@@ -16,7 +16,8 @@ BLOCK = 512
 IMPLICIT_GROUP = 1
 END = bytes(2 * BLOCK)
 
-#: Bytes of PAX records or of a long name; Go's tar reader has the same limit.
+#: Bytes of PAX records and long names that one entry may have, and of those for all that follow;
+#: Go's tar reader has the same limit.
 _MAX_EXTENSION = 1 << 20
 _XATTR = b"SCHILY.xattr."
 _MAX_MTIME = (1 << 32) - 2
@@ -77,6 +78,7 @@ def malformed(name: str, why: str) -> ImageError:
 def _entries(stream: ByteStream) -> Iterator[Entry]:
     defaults: dict[bytes, bytes] = {}
     records: dict[bytes, bytes] = {}
+    shared = own = 0  # bytes that made them
     while not stream.at_end():
         block = stream.exactly(BLOCK)
         if block.count(0) == BLOCK:
@@ -84,7 +86,8 @@ def _entries(stream: ByteStream) -> Iterator[Entry]:
         _check_sum(block)
         kind, size = block[156:157], _number(block[124:136])
         if kind in (b"x", b"g", b"L", b"K"):
-            body = _extension(stream, size)
+            shared, own = (shared + size, own) if kind == b"g" else (shared, own + size)
+            body = _extension(stream, size, max(shared, own))
             if kind == b"x":
                 records.update(_pax(body))
             elif kind == b"g":
@@ -95,7 +98,7 @@ def _entries(stream: ByteStream) -> Iterator[Entry]:
         if kind == b"V":  # GNU: the archive's label
             continue
         yield _entry(block, kind, size, {**defaults, **records} if defaults else records)
-        records = {}
+        records, own = {}, 0
 
 
 def _entry(block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]) -> Entry:
@@ -164,9 +167,9 @@ def _decimal(value: bytes) -> int:
     return int(whole)
 
 
-def _extension(stream: ByteStream, size: int) -> bytes:
-    if not 0 <= size <= _MAX_EXTENSION:
-        raise _Malformed(f"an entry has {size} bytes of attributes")
+def _extension(stream: ByteStream, size: int, total: int) -> bytes:
+    if size < 0 or total > _MAX_EXTENSION:
+        raise _Malformed(f"an entry has {max(size, total)} bytes of attributes")
     body = stream.exactly(size)
     stream.skip(padding(size))
     return body
