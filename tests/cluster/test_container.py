@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from cluster import images
 from cluster.cluster import Cluster
 from cluster.registry import Registry
+from cluster.squash import squash
 
 _PRETTY_NAME = ["grep", "PRETTY_NAME", "/etc/os-release"]
 
@@ -31,6 +33,23 @@ def test_all_tasks_of_a_node_share_one_container(cluster: Cluster, tiny_image: s
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 8
     assert len(set(done.stdout.splitlines())) == 2
+
+
+def test_a_job_with_a_private_tmp_runs_in_the_image() -> None:
+    with Cluster(nodes=1, private_tmp=True) as other:
+        image = squash(images.tiny(), other.directory / "tiny.sqsh")
+        inside = "cat /etc/os-release; test -e /tmp/mine || echo its own"
+        script = (
+            f"echo host > /tmp/mine; srun --overlap --container-image={image} sh -c '{inside}'; cat /tmp/mine"
+        )
+        done = other.run(["salloc", "-Q", "-n1", "srun", "--overlap", "sh", "-c", script], timeout=120)
+        assert done.stdout.splitlines()[0] == 'PRETTY_NAME="Tiny"', done.stderr
+        assert done.stdout.splitlines()[-2:] == ["its own", "host"]
+        done = other.srun(
+            [f"--container-image={image}", "--container-mounts=/tmp:/tmp", "touch", "/tmp/x"], timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        assert other.leftovers() == []
 
 
 def _pretty_name() -> str:
