@@ -50,9 +50,11 @@ class Wire(requests.adapters.BaseAdapter):
         super().__init__()
         self.answer = answer
         self.seen: list[requests.PreparedRequest] = []
+        self.proxies: dict[str, str] = {}
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         self.seen.append(request)
+        self.proxies = options["proxies"]
         answer = self.answer(request)
         if isinstance(answer, Exception):
             raise answer
@@ -167,7 +169,62 @@ def test_a_redirect_takes_the_token_along_on_the_same_host_only(target: str, kep
     assert Play(answer).blob() == BODY
 
 
-@pytest.mark.parametrize("target", ["http://h.io/x", "ftp://h.io/x", "file:///etc/passwd"])
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[]", b"1", b'{"token": 1}', b"\xff", b""])
+def test_a_token_answer_that_is_none_is_one_clear_error(body: bytes) -> None:
+    def answer(request: requests.PreparedRequest) -> Answer:
+        if "auth.example" in str(request.url):
+            return Answer(body=body)
+        return Answer(401, headers={"WWW-Authenticate": BEARER})
+
+    assert "no token" in str(Play(answer).refused())
+
+
+def test_a_token_answer_that_breaks_off_is_one_clear_error() -> None:
+    def answer(request: requests.PreparedRequest) -> Answer:
+        if "auth.example" in str(request.url):
+            return Answer(body=b"", breaks_after=0)
+        return Answer(401, headers={"WWW-Authenticate": BEARER})
+
+    assert "no token: the transfer broke off" in str(Play(answer).refused())
+
+
+@pytest.mark.parametrize("realm", ["https://[x/", "https://x:99999/", "/token", "file:///etc/passwd"])
+@pytest.mark.parametrize("host", ["h.io", "127.0.0.1:5000"])
+def test_a_token_service_that_cannot_be_asked_is_named(realm: str, host: str) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
+    play = Play(lambda request: Answer(401, headers=challenge), host)
+    assert realm in str(play.refused()) and len(play.wire.seen) == 1
+
+
+@pytest.mark.parametrize("body", [b'{"tags": 5}', b'{"tags": {"a": 1}}', b"[" * 100_000])
+def test_a_list_of_tags_that_is_none_names_the_image(body: bytes) -> None:
+    play = Play(lambda request: Answer(200 if "tags" in str(request.url) else 404, body))
+    error = play.refused(lambda: play.client.manifest(reference.parse("h.io/a/b:1")))
+    assert error.identifier == "unknown-image"
+
+
+def test_a_wait_that_is_no_number_is_passed_over() -> None:
+    play = Play(sequence(Answer(429, headers={"Retry-After": "\xb2"}), Answer(body=BODY)))
+    assert play.blob() == BODY
+
+
+@pytest.mark.parametrize(
+    ("host", "through"), [("127.0.0.1:5000", False), ("localhost", False), ("h.io", True)]
+)
+def test_what_is_on_this_machine_is_not_asked_through_a_proxy(
+    host: str, through: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    play = Play(lambda request: Answer(body=BODY), host)
+    play.blob()
+    assert bool(play.wire.proxies) is through
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://h.io/x", "ftp://h.io/x", "file:///etc/passwd", "https://[x/", "https://x:99999/"],
+)
 def test_a_redirect_to_less_than_https_is_refused(target: str) -> None:
     play = Play(lambda request: Answer(302, headers={"Location": target}))
     assert play.refused().identifier == "registry-redirect" and len(play.wire.seen) == 1

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from pinnace.errors import RegistryError
+from pinnace.registry.transport import is_web_address
 
 if TYPE_CHECKING:
+    import requests
+
     from pinnace.registry.transport import Transport
 
 _PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
@@ -58,6 +61,8 @@ class Authorizer:
         if challenge.scheme != "bearer" or "realm" not in challenge.parameters:
             raise unauthorized(host, repository)
         realm = challenge.parameters["realm"]
+        if not is_web_address(realm):
+            raise RegistryError(f"registry {host} asks to fetch a token at {realm!r}")
         if urlsplit(realm).scheme != "https" and not self._transport.base.startswith("http:"):
             raise RegistryError(f"registry {host} asks to fetch a token without https at {realm}")
         query = {"scope": challenge.parameters.get("scope") or f"repository:{repository}:pull"}
@@ -74,7 +79,7 @@ class Authorizer:
                     f"registry {host} gives no token: {where} answered {response.status_code}",
                     hint="try again later",
                 )
-            token = _token(response.raw.read(_MAX_ANSWER))
+            token = _token(_read(response, host))
         if token is None:
             raise RegistryError(f"registry {host} gives no token: {urlsplit(realm).netloc} sent none")
         self._headers[repository] = f"Bearer {token}"
@@ -89,11 +94,25 @@ def unauthorized(host: str, repository: str) -> RegistryError:
     )
 
 
+def _read(response: requests.Response, host: str) -> bytes:
+    from urllib3.exceptions import HTTPError
+
+    try:
+        body: bytes = response.raw.read(_MAX_ANSWER)
+    except (HTTPError, OSError) as error:
+        raise RegistryError(
+            f"registry {host} gives no token: the transfer broke off",
+            context=type(error).__name__,
+            hint="try again",
+        ) from None
+    return body
+
+
 def _token(body: bytes) -> str | None:
     try:
         answer: Any = json.loads(body)
         token = answer.get("token") or answer.get("access_token")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     # A line break would let the token service add headers of its own.
     return token if isinstance(token, str) and token.isprintable() and token.isascii() else None

@@ -229,9 +229,9 @@ class RegistryClient:
                 if response.status_code != 200:
                     return None
                 tags: Any = json.loads(b"".join(self._chunks(response, MAX_MANIFEST)))["tags"]
-        except (RegistryError, ValueError, KeyError, TypeError):
+        except (RegistryError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return [tag for tag in tags if isinstance(tag, str)] if tags else None
+        return [tag for tag in tags if isinstance(tag, str)] if tags and isinstance(tags, list) else None
 
     def _damaged(self, repository: str, digest: str, how: str) -> RegistryError:
         return RegistryError(

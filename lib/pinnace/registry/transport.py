@@ -6,7 +6,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from pinnace.errors import RegistryError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MAX_REDIRECTS = 5
 _TRANSIENT = frozenset((429, 500, 502, 503, 504))
+#: For requests: go there directly, whatever the environment says.
+_NO_PROXIES: dict[str, Any] = {"http": None, "https": None, "all": None}
 #: Attempts at one request, and the longest wait between two that a registry may ask for (seconds).
 ATTEMPTS = 4
 _MAX_WAIT = 30.0
@@ -89,8 +91,7 @@ class Transport:
             if response.status_code not in _REDIRECTS or not location:
                 return response
             response.close()
-            target = urljoin(url, location)
-            self._check_redirect(url, target)
+            target = self._redirect_target(url, location)
             if _origin(target) != _origin(url):
                 # Object stores refuse a request with a second kind of authorisation, and the
                 # token is none of their business.
@@ -98,18 +99,22 @@ class Transport:
             url = target
         raise RegistryError(f"registry {self.host} redirects without end", identifier="registry-redirect")
 
-    def _check_redirect(self, url: str, target: str) -> None:
-        old, new = urlsplit(url), urlsplit(target)
-        if new.scheme not in ("http", "https") or not new.hostname:
+    def _redirect_target(self, url: str, location: str) -> str:
+        try:
+            target = urljoin(url, location)
+        except ValueError:
+            target = location
+        if not is_web_address(target):
             raise RegistryError(
                 f"registry {self.host} redirects to {target!r}", identifier="registry-redirect"
             )
-        if old.scheme == "https" and new.scheme == "http":
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
             raise RegistryError(
-                f"registry {self.host} redirects from https to http at {new.netloc}",
+                f"registry {self.host} redirects from https to http at {urlsplit(target).netloc}",
                 hint="tell the registry's administrator",
                 identifier="registry-redirect",
             )
+        return target
 
     def _send(self, url: str, headers: Mapping[str, str], method: str) -> requests.Response:
         import requests
@@ -117,6 +122,8 @@ class Transport:
         # identity: digests are of the bytes as stored, so nobody may compress them on the way.
         headers = {"Accept-Encoding": "identity", **headers}
         verify = self._ca if self._ca and _origin(url) == _origin(self.base) else True
+        # What is trusted without https because it stays on this machine must not go to a proxy.
+        proxies = _NO_PROXIES if is_loopback(urlsplit(url).netloc.rpartition("@")[2]) else None
         try:
             return self._session.request(
                 method,
@@ -126,6 +133,7 @@ class Transport:
                 allow_redirects=False,
                 timeout=self._timeout,
                 verify=verify,
+                proxies=proxies,
             )
         except requests.exceptions.SSLError as error:
             raise RegistryError(
@@ -143,7 +151,7 @@ class Transport:
             if _never_connected(error):
                 raise self._unreachable(url, reason) from None
             raise _Broken(reason) from None
-        except OSError as error:  # requests' own checks: a CA file that is missing, a malformed URL
+        except (OSError, ValueError) as error:  # its own checks: a CA file that is missing, a malformed URL
             raise RegistryError(f"cannot ask {urlsplit(url).netloc}: {error}") from None
 
     def _unreachable(self, url: str, reason: str) -> RegistryError:
@@ -185,6 +193,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_web_address(url: str) -> bool:
+    """Whether ``url`` can be asked at all; registries name addresses to go on at."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -192,7 +209,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 def _wait(response: requests.Response, attempt: int) -> float:
     asked = response.headers.get("Retry-After", "")
-    return min(float(asked), _MAX_WAIT) if asked.isdigit() else 2.0 ** (attempt - 2)
+    return min(float(asked), _MAX_WAIT) if asked.isascii() and asked.isdigit() else 2.0 ** (attempt - 2)
 
 
 def _never_connected(error: BaseException) -> bool:
