@@ -109,9 +109,34 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 
 def default_store(environment: Mapping[str, str]) -> str:
-    """The user's own store: ``$XDG_CACHE_HOME/pinnace``."""
-    cache = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    """The user's own store, ``$XDG_CACHE_HOME/pinnace``. Raises ConfigurationError if he has no home."""
+    cache = _user_directory(environment, "XDG_CACHE_HOME", ".cache")
+    if not cache:
+        raise ConfigurationError(
+            "there is no place for the image store: the user has no home directory",
+            hint="set PINNACE_STORE or HOME to an absolute path",
+        )
     return os.path.join(cache, "pinnace")
+
+
+def _user_directory(environment: Mapping[str, str], variable: str, default: str) -> str:
+    """The directory in ``variable``, else ``default`` in the user's home; empty if he has none.
+
+    A relative path would be another place in every working directory: it counts for nothing, as
+    the XDG base directory specification has it.
+    """
+    own = environment.get(variable, "")
+    if own.startswith("/"):
+        return own
+    home = environment.get("HOME", "")
+    if not home.startswith("/"):
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            return ""
+    return os.path.join(home, default) if home.startswith("/") else ""
 
 
 KEYS = (
@@ -157,10 +182,11 @@ def _files(environment: Mapping[str, str], directory: str) -> list[str]:
         names = sorted(name for name in os.listdir(drop_ins) if name.endswith(".toml"))
     except OSError:
         names = []
-    home = environment.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    own = _user_directory(environment, "XDG_CONFIG_HOME", ".config")
     candidates = [os.path.join(directory, "pinnace.toml")]
     candidates += [os.path.join(drop_ins, name) for name in names]
-    candidates.append(os.path.join(home, "pinnace", "pinnace.toml"))
+    if own:
+        candidates.append(os.path.join(own, "pinnace", "pinnace.toml"))
     return [path for path in candidates if os.path.exists(path)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -76,4 +77,21 @@ def test_each_registry_has_its_own_rules(tmp_path: Path) -> None:
 
 def test_the_store_is_the_users_own_unless_set(tmp_path: Path) -> None:
     assert load(tmp_path, XDG_CACHE_HOME="/c")["store"] == "/c/pinnace"
+    assert load(tmp_path, HOME="/h", XDG_CACHE_HOME="c")["store"] == "/h/.cache/pinnace"
+
+
+def test_a_home_that_is_no_absolute_path_is_the_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = pwd.struct_passwd(("ada", "x", 1, 1, "", "/home/ada", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: account)
+    assert load(tmp_path, HOME="h")["store"] == "/home/ada/.cache/pinnace"
+
+
+def test_nothing_is_kept_in_the_working_directory_of_a_user_without_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(ConfigurationError, match="no home directory"):
+        load(tmp_path)
     assert load(tmp_path, PINNACE_STORE="/s")["store"] == "/s"
