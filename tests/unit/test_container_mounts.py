@@ -53,7 +53,9 @@ def test_a_mount_may_be_taken_away() -> None:
     assert one("umount:/dev/shm") == Mount("unmount", "/dev/shm")
 
 
-@pytest.mark.parametrize("text", ["", ":", "/a:", ":/b", "a:/b", "/a:b", "/a:/b:frob", "/a,,/b"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "/a:", ":/b", "a:/b", "/a:b", "/a:/b:frob", "/a,,/b", "/a:/", "/a:./", "tmpfs:/..", "/"]
+)
 def test_a_malformed_mount_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageError, match="invalid mount"):
         mounts.parse(text, "/")

@@ -67,6 +67,8 @@ def _parse_one(item: str, directory: str) -> Mount:
         raise _invalid(item, "the source must begin with / or ., or be tmpfs or umount")
     if target[0] not in "./":
         raise _invalid(item, "the target must begin with / or .")
+    if not os.path.normpath(target).strip("/."):
+        raise _invalid(item, "the target is the container's root: choose a directory below it")
     words = [flag for flag in flags.replace(",", "+").split("+") if flag]
     if source == "umount":
         return Mount("unmount", target)
