@@ -11,15 +11,16 @@ from pinnace.errors import PinnaceError
 
 
 def kernel_overlay(tools: rootfs.Tools, store: str) -> bool:
-    """Whether the kernel lays a writable overlay for this user. The answer is kept until the next boot."""
+    """Whether the kernel lays a writable overlay for this user. A yes is kept until the next boot.
+
+    A no is not: what stood in the way (a limit on namespaces, a policy) may be gone the next time.
+    """
     record = os.path.join(store, "probes", f"kernel-overlay-{_boot_id()}")
-    try:
-        with open(record, encoding="ascii") as stream:
-            return stream.read() == "yes"
-    except OSError:
-        pass
-    answer = _succeeds(rootfs.overlay_probe(tools))
-    _remember(record, "yes" if answer else "no")
+    if os.path.exists(record):
+        return True
+    answer = failure_of(rootfs.overlay_probe(tools)) == ""
+    if answer:
+        _remember(record)
     return answer
 
 
@@ -47,10 +48,6 @@ def failure_of(plan: Plan) -> str:
     return done.stderr.strip() or f"pinnace-exec ended with status {done.returncode}"
 
 
-def _succeeds(plan: Plan) -> bool:
-    return failure_of(plan) == ""
-
-
 def _boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
@@ -59,13 +56,11 @@ def _boot_id() -> str:
         raise PinnaceError(f"cannot read the boot id: {error.strerror}") from None
 
 
-def _remember(record: str, answer: str) -> None:
+def _remember(record: str) -> None:
     """Best effort: a machine on which this fails asks again."""
-    temporary = f"{record}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(record), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="ascii") as stream:
-            stream.write(answer)
-        os.replace(temporary, record)
+        with open(record, "w"):
+            pass
     except OSError:
         pass
