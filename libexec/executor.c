@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -21,13 +22,14 @@
 #include "task.h"
 #include "tree.h"
 
-enum { MAX_SERVERS = 2, MAX_COMMAND = 1 << 16 };
+enum { MAX_SERVERS = 2 };
 
 struct executor {
 	int plan;      /* descriptor of the plan, handed over with the container */
 	int proc;      /* /proc of the host */
 	int host;      /* the host's tree, from `root` on */
 	int root;      /* the container's root, from `root` on */
+	mode_t umask;  /* the caller's, for the command */
 	bool finished;
 	struct fuse_server servers[MAX_SERVERS];
 };
@@ -277,7 +279,6 @@ static int do_command(struct executor *executor, const struct field *operation, 
 	cleanup_free char **arguments = NULL;
 	const char *argument;
 
-	(void)executor;
 	while ((argument = field_argument(operation, &position)) != NULL)
 		count++;
 	if (count == 0 || position != operation->length)
@@ -290,6 +291,7 @@ static int do_command(struct executor *executor, const struct field *operation, 
 		arguments[i] = (char *)field_argument(operation, &position);
 	if (arguments[0][0] == '\0')
 		return explain_command("''", ENOENT, err);
+	(void)umask(executor->umask);
 	execvp(arguments[0], arguments);
 	return explain_command(arguments[0], errno, err);
 }
@@ -340,6 +342,7 @@ static int execute(int plan_fd, struct error *err)
 		.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.host = -1,
 		.root = -1,
+		.umask = umask(022),
 		.servers = { FUSE_SERVER_NONE, FUSE_SERVER_NONE },
 	};
 	struct fields plan;
@@ -363,11 +366,23 @@ static int execute(int plan_fd, struct error *err)
 	return 0;
 }
 
+/* Else what is opened next would be one that the caller has closed. The command finds it closed again. */
+static void occupy_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	cleanup_close_fd(&fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct error err = { .status = 1 };
 	unsigned long plan;
 
+	occupy_standard_descriptors();
 	if (getauxval(AT_SECURE) != 0) {
 		error_set(&err, 0, "pinnace-exec must not be setuid or have file capabilities");
 	} else if (argc != 2 || strncmp(argv[1], "--plan=", 7) != 0 || number(argv[1] + 7, 1024, 10, &plan, &err) < 0) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,9 +80,12 @@ static int fork_server(char *const arguments[], int device, int release, int rel
 			_exit(0);
 		}
 	}
-	while (waitpid(child, &status, 0) < 0)
+	while (waitpid(child, &status, 0) < 0) {
+		if (errno == ECHILD)
+			return 0; /* SIGCHLD is ignored; a server that is not there is noticed when it is released */
 		if (errno != EINTR)
 			return error_set(err, errno, "cannot wait for %s", arguments[0]);
+	}
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		return error_set(err, 0, "cannot start %s", arguments[0]);
 	return 0;
@@ -118,7 +122,7 @@ int fuse_start(const struct field *operation, struct fuse_server *server, struct
 	device = open_device(err);
 	if (device < 0)
 		return -1;
-	if (pipe2(ends, O_CLOEXEC) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return error_set(err, errno, "cannot start %s", arguments[0]);
 	reader = ends[0];
 	writer = ends[1];
@@ -139,7 +143,7 @@ int fuse_mount(struct fuse_server *server, const char *target, struct error *err
 		       server->device, geteuid(), getegid());
 	if (mount(server->name, target, "fuse", MS_NOSUID | MS_NODEV, options) < 0)
 		return error_set(err, errno, "cannot mount the file system of %s", server->name);
-	if (write(server->release, "", 1) != 1)
+	if (send(server->release, "", 1, MSG_NOSIGNAL) != 1)
 		return error_set(err, errno, "the server of %s is gone", server->name);
 	(void)close(server->device);
 	(void)close(server->release);

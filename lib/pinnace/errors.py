@@ -95,6 +95,15 @@ class HostError(PinnaceError):
     identifier = "host"
 
 
+def unexpected(error: Exception) -> PinnaceError:
+    """The words for a defect of Pinnace itself."""
+    return PinnaceError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="set PINNACE_DEBUG=1 to see where, and report it",
+        identifier="internal",
+    )
+
+
 def one_line(text: str) -> str:
     """``text`` with control characters made visible, so that it cannot forge lines or move a cursor."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -91,6 +91,43 @@ def test_a_signal_reaches_the_command(cluster: Cluster, image: Path) -> None:
         assert running.wait(30) == 7
 
 
+def test_the_command_ignores_no_signal(run: Run) -> None:
+    assert run("grep", "SigIgn", "/proc/self/status").stdout.split() == ["SigIgn:", "0" * 16]
+
+
+def test_a_caller_that_ignores_the_end_of_children_gets_a_container(cluster: Cluster, image: Path) -> None:
+    done = cluster.run(["env", "--ignore-signal=CHLD", "pinnace", "run", str(image), "echo", "well"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
+
+
+def test_the_umask_is_the_commands_alone(cluster: Cluster, image: Path) -> None:
+    done = cluster.run(["sh", "-c", f"umask 077; pinnace run {image} sh -c 'umask; stat -c %a /'"])
+    assert done.stdout == "0077\n755\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_descriptors_may_be_closed(cluster: Cluster, image: Path, closed: str) -> None:
+    done = cluster.run(["sh", "-c", f"pinnace run {image} sh -c 'exit 7' {closed}"])
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    assert cluster.run(["sh", "-c", f"pinnace run /no/such.sqsh true {closed}"]).returncode == 125
+
+
+def test_the_working_directory_may_be_gone(cluster: Cluster, image: Path) -> None:
+    script = "mkdir gone && cd gone && rmdir ../gone && exec pinnace run "
+    assert cluster.run(["sh", "-c", f"{script} {image} pwd"], check=True).stdout == "/\n"
+    assert_fails(cluster.run(["sh", "-c", f"{script} ./a.sqsh true"]), 125, "/gone/./a.sqsh does not exist")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(cluster: Cluster, image: Path) -> None:
+    command = ["env", "-u", "HOME", "setpriv", "--reuid=31999", "--regid=31999", "--clear-groups", "pinnace"]
+    done = cluster.run([*command, "run", str(image), "id", "-u"], user=None)
+    assert_fails(done, 125, "no home directory", "PINNACE_STORE")
+    done = cluster.run(
+        [*command, "run", str(image), "id", "-u"], user=None, env={"PINNACE_STORE": "/nowhere"}
+    )
+    assert done.stdout == "31999\n"
+
+
 def test_a_terminal_is_passed_on(cluster: Cluster, image: Path) -> None:
     command = f"pinnace run {image} tty"
     assert cluster.run(["script", "-qec", command, "/dev/null"]).stdout.strip().startswith("/dev/pts/")

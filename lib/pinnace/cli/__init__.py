@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pinnace.errors import PinnaceError, report
+from pinnace.errors import PinnaceError, report, unexpected
 
 
 def main() -> int:
@@ -44,17 +44,9 @@ def main() -> int:
 
 def fail(error: PinnaceError, exit_code: int | None = None) -> int:
     """Tell the user and return the status to exit with."""
-    sys.stderr.write(report(error) + "\n")
+    if sys.stderr is not None:  # None: it is closed
+        sys.stderr.write(report(error) + "\n")
     return error.exit_code if exit_code is None else exit_code
-
-
-def unexpected(error: Exception) -> PinnaceError:
-    """The words for a defect of Pinnace itself."""
-    return PinnaceError(
-        f"internal error: {type(error).__name__}: {error}",
-        hint="set PINNACE_DEBUG=1 to see where, and report it",
-        identifier="internal",
-    )
 
 
 def _load_site_packages() -> None:

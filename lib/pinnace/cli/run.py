@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pinnace.errors import PinnaceError, UsageError
+from pinnace.errors import PinnaceError, UsageError, unexpected
 
 if TYPE_CHECKING:
     from pinnace.config import Settings
@@ -52,6 +52,10 @@ def main(arguments: list[str]) -> int:
         return fail(error)
     except PinnaceError as error:
         return fail(error, 125)
+    except Exception as error:
+        if os.environ.get("PINNACE_DEBUG"):
+            raise
+        return fail(unexpected(error), 125)
 
 
 def _run(arguments: list[str]) -> int:
@@ -75,7 +79,6 @@ def _run(arguments: list[str]) -> int:
         json.dump(plan.as_data(), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return 0
-    sys.stdout.flush()
     executor.execute(plan)
 
 
@@ -84,6 +87,14 @@ def _parse(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
         return getopt.getopt(arguments, _SHORT, _LONG)
     except getopt.GetoptError as error:
         raise UsageError(error.msg, hint="see `pinnace run --help`") from None
+
+
+def _directory() -> str:
+    """The working directory, against which relative paths are read."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed; its name is good enough to say what is not there
+        return os.path.join("/", os.environ.get("PWD", ""))
 
 
 def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Options:
@@ -105,12 +116,13 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
     def last(*names: str) -> str | None:
         return (values(*names) or [""])[-1] or None
 
-    found = resolve.find(image, settings=settings, directory=os.getcwd(), platform=last("--platform"))
+    directory = _directory()
+    found = resolve.find(image, settings=settings, directory=directory, platform=last("--platform"))
     return Options(
         image=found.path,
         config=found.config,
         digest=found.digest,
-        mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, os.getcwd())),
+        mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, directory)),
         workdir=last("-w", "--workdir"),
         remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),
         mount_home=flag(("--home",), "--no-home", settings["mount_home"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from typing import NoReturn
 
 from pinnace import paths
@@ -17,6 +18,9 @@ def execute(plan: Plan) -> NoReturn:
     """Replace this process by the executor. Raises HostError if it is not installed."""
     descriptor = write(plan)
     os.set_inheritable(descriptor, True)
+    # Python ignores these two for itself; a command that does would not end with its reader.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execv(paths.EXECUTOR, [paths.EXECUTOR, f"--plan={descriptor}"])
     except OSError as error:

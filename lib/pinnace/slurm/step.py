@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from pinnace import fields
-from pinnace.errors import PinnaceError, UsageError, report
+from pinnace.errors import PinnaceError, UsageError, report, unexpected
 from pinnace.slurm.request import Request, parse
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main() -> int:
     except Exception as error:
         if os.environ.get("PINNACE_DEBUG"):
             raise
-        return _fail(_unexpected(error))
+        return _fail(unexpected(error))
 
 
 def configuration(job: Mapping[str, str]) -> dict[str, str]:
@@ -122,14 +122,6 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _fail(error: PinnaceError) -> int:
     sys.stderr.write(report(error) + "\n")
     return 1
-
-
-def _unexpected(error: Exception) -> PinnaceError:
-    return PinnaceError(
-        f"internal error: {type(error).__name__}: {error}",
-        hint="set PINNACE_DEBUG=1 to see where, and report it",
-        identifier="internal",
-    )
 
 
 def _not_for_people() -> UsageError:
