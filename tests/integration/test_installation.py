@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -27,11 +28,10 @@ etc/apparmor.d/pinnace
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the repository's tracked files, to be built in."""
+    """A copy of the sources, to be built in."""
     target = tmp_path / "repository"
-    target.mkdir()
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, check=True, capture_output=True).stdout
-    subprocess.run(["cp", "--parents", "-t", str(target), *files.decode().split("\0")[:-1]], cwd=REPOSITORY)
+    leave = shutil.ignore_patterns("build", ".git", ".*_cache", "__pycache__", "_libexec", "*.egg-info")
+    shutil.copytree(REPOSITORY, target, ignore=leave)
     return target
 
 
