@@ -27,8 +27,9 @@ def held(path: str, *, waiting: Callable[[], None] | None = None) -> Iterator[No
         yield
     finally:
         # Before the release: afterwards the file may be another's.
-        with suppress(OSError):
-            os.unlink(path)
+        if _is_current(lock, path):
+            with suppress(OSError):
+                os.unlink(path)
         lock.release()
 
 

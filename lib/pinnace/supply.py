@@ -26,6 +26,10 @@ if TYPE_CHECKING:  # all of it imported when something must be pulled
     from pinnace.store.build import Workspace
 
 
+#: Seconds that other transfers get to stop in after one has failed, or after a signal.
+_GRACE = 2.0
+
+
 def ensure(
     reference: Reference,
     *,
@@ -157,13 +161,12 @@ class Pull:
         place: Workspace,
     ) -> dict[str, str]:
         """Files of all layers by diff ID; after the first failure the other transfers stop."""
-        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-        from threading import Event
+        from queue import SimpleQueue
+        from threading import Event, Thread
 
-        if not blobs:
-            return {}
         stop = Event()
-        workers = min(len(blobs), max(1, self._settings["connections"]))
+        todo = list(reversed(blobs))
+        done: SimpleQueue[Any] = SimpleQueue()
 
         def one(blob: LayerBlob) -> str:
             def make(target: str) -> None:
@@ -172,19 +175,32 @@ class Pull:
             waiting = self._waiting(f"layer {digests.short(blob.digest)}")
             return place.add_layer(blob.diff_id, make, waiting)
 
-        with ThreadPoolExecutor(workers, thread_name_prefix="layer") as pool:
-            futures = [pool.submit(one, blob) for blob in blobs]
+        def work() -> None:
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                failed = [future.exception() for future in futures if future.done()]
-            finally:  # also when a signal ends the wait
-                stop.set()
-                for future in futures:
-                    future.cancel()
-        for error in failed:
-            if error is not None and not isinstance(error, _Stopped):
-                raise error
-        return {blob.diff_id: future.result() for blob, future in zip(blobs, futures)}
+                while todo and not stop.is_set():
+                    blob = todo.pop()
+                    done.put((blob.diff_id, one(blob)))
+            except BaseException as error:
+                done.put(error)
+
+        count = min(len(blobs), max(1, self._settings["connections"]))
+        # Daemons: one that waits for a registry that says nothing must not keep the process.
+        threads = [Thread(target=work, name="layer", daemon=True) for _ in range(count)]
+        files: dict[str, str] = {}
+        try:
+            for thread in threads:
+                thread.start()
+            while len(files) < len(blobs):
+                result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                files[result[0]] = result[1]
+        finally:  # also when a signal ends the wait
+            stop.set()
+            end = time.monotonic() + _GRACE
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+        return files
 
     def _convert(
         self, blob: LayerBlob, chunks: Iterator[bytes], target: str, form: Format, stop: Event

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,9 @@ import zstandard
 from integration.registry import Layout, Registry, missing, run
 from integration.trees import directory, entry, layer
 from pinnace import config, reference, supply
-from pinnace.errors import PinnaceError
+from pinnace.errors import PinnaceError, RegistryError
 from pinnace.progress import Progress
+from pinnace.sources import LayerBlob, SourceImage
 from pinnace.store import Image, Store
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
@@ -347,6 +349,41 @@ def test_a_killed_pull_leaves_temporary_files_that_the_next_removes(site: Site, 
     while subprocess.run(["pgrep", "-f", f"tar2sqfs.*{site.root}"], capture_output=True).returncode == 0:
         assert time.monotonic() < gone, "tar2sqfs outlives its parent"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_pull_that_is_ended_leaves_nothing(number: signal.Signals, site: Site, registry: Registry) -> None:
+    put_image(registry, "ended", [one_layer(os.urandom(40 << 20))])
+    process = site.command("pull", f"{registry.host}/ended:1")
+    while not list(site.root.glob("locks/layer-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 128 + number and site.leftovers() == []
+    assert "Traceback" not in said and "error" not in said
+
+
+def test_a_failure_is_told_though_another_transfer_stands_still(site: Site, registry: Registry) -> None:
+    put_image(registry, "stalled", [one_layer(b"1"), one_layer(b"2")])
+    parsed = reference.parse(f"{registry.host}/stalled:1")
+    source = supply.registry_source(parsed, site.settings)
+    begun, end = threading.Event(), threading.Event()
+
+    def stalled(resolved: SourceImage, blob: LayerBlob) -> Iterator[bytes]:
+        if blob == resolved.layers[0]:
+            begun.set()
+            end.wait(60)
+        assert begun.wait(10)
+        raise RegistryError("gone")
+        yield b""
+
+    source.open = stalled  # type: ignore[method-assign]
+    started = time.monotonic()
+    try:
+        assert "gone" in str(site.fails("stalled:1", source=source))
+    finally:
+        end.set()
+    assert time.monotonic() - started < 20
 
 
 def test_a_waiting_process_takes_over_from_one_that_dies(site: Site, registry: Registry) -> None:

@@ -7,6 +7,7 @@ library and load nothing else. All other commands are click commands, loaded whe
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from pinnace.errors import PinnaceError, report, unexpected
@@ -15,6 +16,9 @@ from pinnace.errors import PinnaceError, report, unexpected
 def main() -> int:
     """Run the command line and return its exit status."""
     arguments = sys.argv[1:]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # else ignored, as by nohup
+            signal.signal(number, _terminate)
     try:
         if arguments[:1] == ["run"]:
             from pinnace.cli import run
@@ -47,6 +51,11 @@ def fail(error: PinnaceError, exit_code: int | None = None) -> int:
     if sys.stderr is not None:  # None: it is closed
         sys.stderr.write(report(error) + "\n")
     return error.exit_code if exit_code is None else exit_code
+
+
+def _terminate(number: int, frame: object) -> None:
+    """End as if by an exception, so that a pull removes what it has begun."""
+    raise SystemExit(128 + number)
 
 
 def _load_site_packages() -> None:

@@ -36,6 +36,8 @@ class Workspace:
         self._store = store
         self._directory = directory
         self._count = 0
+        #: Locks of what is being made.
+        self._locks: set[str] = set()
 
     def add_layer(self, diff_id: str, make: Make, waiting: Callable[[], None]) -> str:
         """The layer's squashfs file, made by ``make`` unless it is there.
@@ -47,13 +49,18 @@ class Workspace:
         held = self._held(path)
         if held is not None:
             return held
-        with locks.held(self._store.lock_path("layer", diff_id), waiting=waiting):
-            held = self._held(path)
-            if held is None:
-                temporary = self._temporary()
-                make(temporary)
-                self._publish(temporary, path)
-                held = self._held(path) or path
+        lock = self._store.lock_path("layer", diff_id)
+        with locks.held(lock, waiting=waiting):
+            self._locks.add(lock)
+            try:
+                held = self._held(path)
+                if held is None:
+                    temporary = self._temporary()
+                    make(temporary)
+                    self._publish(temporary, path)
+                    held = self._held(path) or path
+            finally:
+                self._locks.discard(lock)
             return held
 
     def add_image(self, image: Image, layers: Sequence[str], form: Format) -> Image:
@@ -79,6 +86,13 @@ class Workspace:
     def record(self, reference: Reference, resolution: Resolution) -> None:
         """Note what ``reference`` means now."""
         self._write(self._store.resolution_path(reference, resolution.platform), resolution.to_json())
+
+    def remove(self) -> None:
+        """Give up what is not finished; threads that still make something cannot publish it."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        for lock in self._locks.copy():
+            with suppress(OSError):
+                os.unlink(lock)
 
     def _held(self, path: str) -> str | None:
         """A name in this workspace for the file at ``path``, if there is one."""
@@ -139,12 +153,12 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
             raise storage_error(os.path.join(top, "x"), error) from None
         owner = locks.held(os.path.join(directory, _OWNER))
         owner.__enter__()
+    place = Workspace(store, directory)
     try:
-        place = Workspace(store, directory)
         _check_format(place, store, form)
         yield place
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        place.remove()
         owner.__exit__(None, None, None)
 
 
