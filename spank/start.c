@@ -83,11 +83,25 @@ static int lead(void *context)
 	return status;
 }
 
+/* True for a variable of --container-env that the task has; an empty one counts as none. */
+static bool is_kept(spank_t spank, const char *name)
+{
+	char start[2] = "";
+
+	for (size_t i = 0; i < options.environment.count; i++)
+		if (strcmp(options.environment.items[i], name) == 0)
+			return spank_getenv(spank, name, start, sizeof(start)) == ESPANK_NOSPACE ||
+			       start[0] != '\0';
+	return false;
+}
+
 static int change_variable(void *context, const char *name, const char *value, bool keep)
 {
-	spank_err_t result = value != NULL ? spank_setenv(context, name, value, !keep)
-					   : spank_unsetenv(context, name);
+	spank_err_t result;
 
+	if (is_kept(context, name))
+		return 0;
+	result = value != NULL ? spank_setenv(context, name, value, !keep) : spank_unsetenv(context, name);
 	if (result == ESPANK_SUCCESS || (keep && result == ESPANK_ENV_EXISTS))
 		return 0;
 	errno = EINVAL;

@@ -98,6 +98,15 @@ def test_variables_named_by_container_env_win_over_the_image(srun: Srun) -> None
     assert srun("--container-env=LANG", "sh", "-c", "echo ${LANG-none}", env=env).stdout == "de_DE.UTF-8\n"
 
 
+def test_variables_that_are_kept_are_each_tasks_own(srun: Srun) -> None:
+    lines = srun("-n2", "--container-env=SLURM_PROCID", "sh", "-c", "echo $SLURM_PROCID").stdout.splitlines()
+    assert sorted(lines) == ["0", "1"]
+
+
+def test_a_job_without_a_path_finds_commands(srun: Srun) -> None:
+    assert srun("--export=NONE", "sh", "-c", "echo well").stdout == "well\n"
+
+
 def test_pyxis_variables_stand_in_for_options(cluster: Cluster, image: Path) -> None:
     env = {"PYXIS_CONTAINER_IMAGE": str(image), "PYXIS_CONTAINER_WORKDIR": "/etc", "PYXIS_CONTAINER_ENV": "A"}
     done = cluster.srun(["sh", "-c", "pwd; cat os-release"], env=env)

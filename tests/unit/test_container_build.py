@@ -26,9 +26,9 @@ def run(*command: str, host: dict[str, str] | None = None, **options: object) ->
     return build.run(asked, command, host or {}, ADA, TOOLS)
 
 
-def step(job: dict[str, str], **options: object) -> Plan:
+def step(**options: object) -> Plan:
     asked = Options("/images/a.sqsh", **options)  # type: ignore[arg-type]
-    return build.step(asked, job, ADA, TOOLS, socket=3)
+    return build.step(asked, ADA, TOOLS, socket=3)
 
 
 def arguments(plan: Plan, name: str) -> list[list[str]]:
@@ -126,26 +126,15 @@ def test_the_user_and_his_groups_have_names() -> None:
 
 
 def test_a_steps_container_is_handed_over_before_what_each_task_does() -> None:
-    order = names(step({}, config=CONFIG))
+    order = names(step(config=CONFIG))
     assert order.index("pivot") < order.index("hand-over") < order.index("environment")
     assert "clear-environment" not in order and "command" not in order
 
 
-def test_in_a_step_the_images_variables_win_and_named_ones_of_the_job_are_kept() -> None:
-    plan = step({"MODE": "job", "PATH": "/job"}, config=CONFIG, keep_environment=frozenset(["MODE"]))
-    settings = [text for (text,) in arguments(plan, "environment")]
-    assert settings.index("MODE=image") < settings.index("MODE=job")
-    assert "PATH=/opt/bin:/bin" in settings and "PATH=/job" not in settings
-
-
-def test_a_kept_variable_that_the_job_does_not_have_leaves_the_images_value() -> None:
-    plan = step({"MODE": ""}, config=CONFIG, keep_environment=frozenset(["MODE"]))
-    assert "MODE=" not in [text for (text,) in arguments(plan, "environment")]
-
-
-def test_a_step_drops_the_hosts_locale_unless_it_is_kept() -> None:
-    assert arguments(step({}), "unset") == [["LANG"], ["LANGUAGE"], ["LC_ALL"]]
-    assert ["LANG"] not in arguments(step({}, keep_environment=frozenset(["LANG"])), "unset")
+def test_a_step_sets_the_images_variables_and_drops_the_hosts_locale() -> None:
+    plan = step(config=CONFIG)
+    assert {"MODE=image", "PATH=/opt/bin:/bin"} <= {text for (text,) in arguments(plan, "environment")}
+    assert arguments(plan, "unset") == [["LANG"], ["LANGUAGE"], ["LC_ALL"]]
 
 
 def test_an_encoded_plan_holds_every_argument() -> None:

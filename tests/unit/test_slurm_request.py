@@ -27,14 +27,13 @@ def test_what_the_user_did_not_say_is_left_open() -> None:
     assert (request.image, request.directory) == ("ubuntu:22.04", "/home/me")
     assert (request.job_id, request.step_id, request.node_tasks) == (7, 4294967291, 2)
     assert (request.workdir, request.remap_root, request.mount_home, request.writable) == (None,) * 4
-    assert (request.mounts, request.keep_environment, request.environment) == ([], [], {})
+    assert (request.mounts, request.environment) == ([], {})
 
 
 def test_lists_keep_their_order_and_choices_their_sense() -> None:
-    more = [("mounts", b"/b:/b"), ("mounts", b"/a:/a:ro"), ("keep-environment", b"X"), ("writable", b"0")]
+    more = [("mounts", b"/b:/b"), ("mounts", b"/a:/a:ro"), ("writable", b"0")]
     request = parse(fields.encode([*_SMALLEST, *more, ("remap-root", b"1"), ("workdir", b"..")]))
     assert request.mounts == ["/b:/b", "/a:/a:ro"]
-    assert request.keep_environment == ["X"]
     assert (request.writable, request.remap_root, request.mount_home) == (False, True, None)
     assert request.workdir == ".."
 

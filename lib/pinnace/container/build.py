@@ -48,27 +48,22 @@ def run(
     return plan
 
 
-def step(
-    options: Options, job: Mapping[str, str], user: Identity, with_tools: rootfs.Tools, socket: int
-) -> Plan:
+def step(options: Options, user: Identity, with_tools: rootfs.Tools, socket: int) -> Plan:
     """The plan of a step: the container is handed over, each task joins it and does the rest.
 
-    ``job`` is the job's environment. As with pyxis, the image's variables win over the job's
-    unless they are kept by name; variables that only the job has stay.
+    As with pyxis, the image's variables win over the task's and what only the task has stays. The
+    shim keeps those that ``--container-env`` names.
     """
     plan = _container(options, user, with_tools, failure_status=1)
     plan.add("pivot")
     plan.add("hand-over", socket)
     for name in environment.HOST_LOCALE:
-        if name not in options.keep_environment:
-            plan.add("unset", name)
+        plan.add("unset", name)
     _image_environment(plan, options)
+    plan.add("default", f"PATH={environment.DEFAULT_PATH}")
     plan.add("environment", f"HOME={identity.home_in_container(user, options.remap_root)}")
     if options.digest is not None:
         plan.add("environment", f"PINNACE_IMAGE_DIGEST={options.digest}")
-    for name in sorted(options.keep_environment):
-        if job.get(name):
-            plan.add("environment", f"{name}={job[name]}")
     _restrict(plan, options)
     _working_directory(plan, options)
     return plan

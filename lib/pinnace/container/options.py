@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pinnace.container.mounts import Mount
 
@@ -27,5 +27,3 @@ class Options:
     writable: bool = False
     #: Variables set at the user's request, over the image's.
     environment: tuple[tuple[str, str], ...] = ()
-    #: Variables of the job that win over the image's (``--container-env``).
-    keep_environment: frozenset[str] = field(default_factory=frozenset)

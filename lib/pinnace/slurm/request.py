@@ -12,7 +12,7 @@ PROTOCOL = "1"
 _TEXTS = ("protocol", "image", "workdir", "working-directory")
 _CHOICES = ("remap-root", "mount-home", "writable")
 _NUMBERS = ("job-id", "step-id", "node-tasks")
-_LISTS = ("mounts", "keep-environment", "environment")
+_LISTS = ("mounts", "environment")
 
 
 @dataclass
@@ -29,7 +29,6 @@ class Request:
     mount_home: bool | None = None
     writable: bool | None = None
     mounts: list[str] = field(default_factory=list)
-    keep_environment: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,7 +63,6 @@ def parse(message: bytes) -> Request:
         mount_home=_choice(single, "mount-home"),
         writable=_choice(single, "writable"),
         mounts=lists["mounts"],
-        keep_environment=lists["keep-environment"],
         environment=_environment(lists["environment"]),
     )
 

@@ -62,7 +62,7 @@ def _make() -> NoReturn:
 
     settings = config.load()
     options = _options(request, settings)
-    plan = build.step(options, request.environment, identity.current(), build.tools(settings), ANSWER)
+    plan = build.step(options, identity.current(), build.tools(settings), ANSWER)
     executor.execute(plan)
 
 
@@ -110,7 +110,6 @@ def _options(request: Request, settings: Settings) -> Options:
         remap_root=either(request.remap_root, "remap_root"),
         mount_home=either(request.mount_home, "mount_home"),
         writable=either(request.writable, "writable"),
-        keep_environment=frozenset(request.keep_environment),
     )
 
 
