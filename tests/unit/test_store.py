@@ -210,3 +210,29 @@ def test_image_records_read_back() -> None:
     image = Image(DIGEST, "/x", {"Cmd": ["a"]}, AMD, 5, (LAYER,), "r", 1.5, "sha256:x")
     assert Image.from_json(image.to_json(), "/x") == image
     assert replace(image, size=6) != image
+
+
+def test_the_next_pull_removes_what_dead_processes_left(store: Store) -> None:
+    dead = Path(store.root, "tmp", "dead")
+    dead.mkdir(parents=True)
+    (dead / "owner.lock").touch()
+    (dead / "half").write_bytes(b"1")
+    Path(store.root, "locks").mkdir(exist_ok=True)
+    Path(store.lock_path("layer", LAYER)).touch()
+    with locks.held(store.lock_path("image", DIGEST)), workspace(store, Format()):
+        assert not dead.exists()
+        left = {path.name for path in Path(store.root, "locks").iterdir()}
+        assert left == {Path(store.lock_path("image", DIGEST)).name}
+
+
+@pytest.mark.parametrize("found", ["[]", "1", '"x"', "{}", "null"])
+def test_a_store_description_that_is_none_is_one_clear_error(found: str, store: Store) -> None:
+    Path(store.root, "store.json").write_text(found)
+    with pytest.raises(StoreError, match="made with other settings"), workspace(store, Format()):
+        pass
+
+
+def test_removing_from_a_store_without_a_place_for_locks_is_one_clear_error(store: Store) -> None:
+    Path(store.root, "locks").write_text("a file")
+    with pytest.raises(StoreError, match="cannot make"):
+        store.remove(TAG)

@@ -146,7 +146,7 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     # Under this lock a directory and its owner's lock appear together, so that nobody takes
     # a workspace that is being made for one that was left.
     with locks.held(os.path.join(store.root, "locks", "tmp")):
-        _remove_abandoned(top)
+        _remove_abandoned(store.root)
         try:
             directory = tempfile.mkdtemp(dir=top)
         except OSError as error:
@@ -162,12 +162,24 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
         owner.__exit__(None, None, None)
 
 
-def _remove_abandoned(top: str) -> None:
-    for name in os.listdir(top):
-        directory = os.path.join(top, name)
+def _remove_abandoned(root: str) -> None:
+    """Remove workspaces and locks of processes that died; the caller holds the lock ``tmp``."""
+    for directory in _paths_in(os.path.join(root, "tmp")):
         with suppress(OSError, StoreError), locks.held_if_free(os.path.join(directory, _OWNER)) as free:
             if free:
                 shutil.rmtree(directory, ignore_errors=True)
+    for lock in _paths_in(os.path.join(root, "locks")):
+        if os.path.basename(lock) != "tmp":
+            with suppress(OSError, StoreError), locks.held_if_free(lock) as free:
+                if free:
+                    os.unlink(lock)
+
+
+def _paths_in(directory: str) -> list[str]:
+    try:
+        return [os.path.join(directory, name) for name in os.listdir(directory)]
+    except OSError as error:
+        raise StoreError(f"cannot read {directory}: {error.strerror}") from None
 
 
 def _check_format(place: Workspace, store: Store, form: Format) -> None:
@@ -183,9 +195,10 @@ def _check_format(place: Workspace, store: Store, form: Format) -> None:
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {error}", hint="remove the store, or use another") from None
     if found != wanted:
+        settings = found.items() if isinstance(found, dict) else ()
         raise StoreError(
             f"the store {store.root} was made with other settings",
-            context=", ".join(f"{key} = {value}" for key, value in found.items()),
+            context=", ".join(f"{key} = {value}" for key, value in settings) or None,
             hint="set them so again, or set `store` to another directory",
             identifier="store-format",
         )

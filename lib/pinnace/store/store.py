@@ -147,7 +147,11 @@ class Store:
                 hint="`pinnace images` lists what is",
                 identifier="not-in-store",
             )
-        os.makedirs(os.path.join(self.root, "locks"), exist_ok=True)
+        places = os.path.join(self.root, "locks")
+        try:
+            os.makedirs(places, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {places}: {error.strerror}") from None
         removed, freed = None, 0
         for path, digest in found:
             with locks.held(self.lock_path("image", digest)):
