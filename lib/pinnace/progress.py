@@ -112,7 +112,8 @@ class TerminalProgress(Progress):
 
     def advanced(self, name: str, count: int) -> None:
         with self._lock:
-            self._display.advance(self._tasks[name], count)
+            if name in self._tasks:  # not finished: a hostile manifest may name a blob twice
+                self._display.advance(self._tasks[name], count)
             self._display.advance(self._all, count)
 
     def finished(self, name: str) -> None:
@@ -131,7 +132,7 @@ class TerminalProgress(Progress):
 def for_stream(stream: TextIO | None = None, *, quiet: bool = False) -> Progress:
     """What suits ``stream`` (standard error unless given): nothing, plain lines or a display."""
     stream = stream or sys.stderr
-    if quiet:
+    if quiet or stream is None:  # None: standard error is closed
         return Progress()
     if stream.isatty():
         with suppress(ImportError):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pinnace import reference, squashfs, supply
 from pinnace.config import Settings
 from pinnace.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pinnace.progress import Progress
 
 
 class Found(NamedTuple):
@@ -20,11 +26,17 @@ class Found(NamedTuple):
 
 
 def find(
-    text: str, *, settings: Settings, directory: str, platform: str | None = None, progress: Any = None
+    text: str,
+    *,
+    settings: Settings,
+    directory: str,
+    platform: str | None = None,
+    progress: Callable[[], Progress] | None = None,
 ) -> Found:
     """The image named by ``text``: a path (``./image.sqsh``, relative to ``directory``) or a reference.
 
-    A reference that is not in the store is pulled first. Raises what parsing and pulling raise.
+    A reference that is not in the store is pulled first, shown by what ``progress`` gives. Raises
+    what parsing and pulling raise.
     """
     if reference.is_path(text):
         path = os.path.join(directory, text)

@@ -16,7 +16,7 @@ from pinnace.store import Image, Store
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:  # all of it imported when something must be pulled
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from threading import Event
     from typing import Any
 
@@ -36,14 +36,15 @@ def ensure(
     store: Store,
     settings: Settings,
     platform: str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[], Progress] | None = None,
     refresh: bool = False,
     source: ImageSource | None = None,
 ) -> Image:
     """The image that ``reference`` means for ``platform`` (this machine's unless given), pulled if need be.
 
     The registry is asked if the tag was resolved longer ago than the setting ``tag_ttl``, or if
-    ``refresh`` is set; if the digest is as before nothing more is fetched. Raises
+    ``refresh`` is set; if the digest is as before nothing more is fetched. ``progress`` is called
+    once a registry has to be asked, and closed at the end; nothing is said without it. Raises
     RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
     """
     from pinnace.sources import platforms
@@ -53,9 +54,11 @@ def ensure(
         image = store.lookup(reference, platform, settings["tag_ttl"])
         if image is not None:
             return image
+    load_site_packages()
     from pinnace.progress import Progress
 
-    return Pull(store, settings, progress or Progress(), source).run(reference, platform)
+    with (progress or Progress)() as display:
+        return Pull(store, settings, display, source).run(reference, platform)
 
 
 def describe(text: str, settings: Settings, platform: str | None = None) -> dict[str, Any]:
@@ -97,7 +100,6 @@ class Pull:
         self._source = source
 
     def run(self, reference: Reference, platform: str) -> Image:
-        _load_site_packages()
         from pinnace.store.build import workspace
         from pinnace.store.images import Resolution
 
@@ -226,7 +228,7 @@ class Pull:
         return Waiting(self._progress, what)
 
 
-def _load_site_packages() -> None:
+def load_site_packages() -> None:
     """The launch path starts Python with -S, for speed; what pulls needs third-party packages."""
     import sys
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ class Site:
 
     def ensure(self, name: str, **options: Any) -> Image:
         parsed = reference.parse(name if "/" in name.partition(":")[2] else f"{self.registry.host}/{name}")
-        options.setdefault("progress", self.progress)
+        options.setdefault("progress", lambda: self.progress)
         return supply.ensure(parsed, store=self.store, settings=self.settings, **options)
 
     def fails(self, name: str, **options: Any) -> PinnaceError:
@@ -411,6 +413,53 @@ def test_a_full_disk_is_one_clear_error(site: Site, registry: Registry, tmp_path
     finally:
         run("umount", str(site.root))
     assert error.identifier == "disk-full" and str(site.root) in str(error)
+
+
+def run_isolated(site: Site, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """`pinnace run` as it is installed: without site-packages until they are needed."""
+    library = str(Path(supply.__file__).parents[1])
+    script = f"import sys; sys.path.insert(0, {library!r}); from pinnace.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-IS", "-c", script, "run", "--dry-run", *arguments],
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", **site.environment},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def test_a_run_that_has_to_pull_says_so_in_lines(site: Site, image: str) -> None:
+    name = f"{site.registry.host}/{image}"
+    lines = [f"pinnace: {verb} docker image: {name}" for verb in ("importing", "imported")]
+    for said in (lines, []):
+        process = run_isolated(site, name, "true")
+        plan, errors = process.communicate()
+        assert process.returncode == 0 and errors.splitlines() == said
+        assert ["command", "true"] in json.loads(plan)
+
+
+def test_a_run_that_has_to_pull_shows_progress_on_a_terminal(site: Site, image: str) -> None:
+    terminal, stderr = pty.openpty()
+    process = run_isolated(site, f"{site.registry.host}/{image}", "true", stderr=stderr)
+    os.close(stderr)
+    shown = b""
+    with suppress(OSError):  # EIO: nobody has it open any more
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    process.communicate()
+    assert process.returncode == 0 and b"total" in shown and b"imported docker image" in shown
+
+
+def test_pull_prints_what_each_image_is_now(site: Site, registry: Registry, image: str) -> None:
+    put_image(registry, "second", [one_layer(b"second")])
+    names = [f"{registry.host}/{image}", f"{registry.host}/second:1"]
+    for _ in range(2):
+        process = site.command("pull", *names)
+        printed = [line.rpartition("@") for line in process.communicate()[0].splitlines()]
+        assert process.returncode == 0 and [name for name, _, _ in printed] == names
+        assert [digest for _, _, digest in printed] == [site.ensure(name).digest for name in names]
+    assert site.command("pull", "-q", *names).communicate() == ("", "")
 
 
 def test_images_lists_references_and_inspect_describes_them(site: Site, image: str) -> None:

@@ -198,12 +198,18 @@ def test_the_terminal_display_takes_every_call() -> None:
             display.started(layer, 10)
             display.advanced(layer, 10)
         display.finished("a")
+        display.advanced("a", 10)
     assert "[x]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("quiet", "kind"), [(True, progress.Progress), (False, progress.PlainProgress)])
 def test_what_is_shown_suits_the_stream(quiet: bool, kind: type) -> None:
     assert type(progress.for_stream(io.StringIO(), quiet=quiet)) is kind
+
+
+def test_a_closed_standard_error_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert type(progress.for_stream()) is progress.Progress
 
 
 def test_image_records_read_back() -> None:

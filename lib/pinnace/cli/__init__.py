@@ -28,7 +28,9 @@ def main() -> int:
             from pinnace.slurm import step
 
             return step.main()
-        _load_site_packages()
+        from pinnace.supply import load_site_packages
+
+        load_site_packages()
         from pinnace.cli.commands import dispatch
 
         return dispatch(arguments)
@@ -56,11 +58,3 @@ def fail(error: PinnaceError, exit_code: int | None = None) -> int:
 def _terminate(number: int, frame: object) -> None:
     """End as if by an exception, so that a pull removes what it has begun."""
     raise SystemExit(128 + number)
-
-
-def _load_site_packages() -> None:
-    """The installed command starts with -S; what needs third-party packages asks for them here."""
-    if sys.flags.no_site:
-        import site
-
-        site.main()

@@ -12,6 +12,7 @@ from pinnace.errors import PinnaceError, UsageError, unexpected
 if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options
+    from pinnace.progress import Progress
 
 HELP = """\
 Usage: pinnace run [OPTIONS] IMAGE|PATH.sqsh [--] [COMMAND…]
@@ -97,6 +98,13 @@ def _directory() -> str:
         return os.path.join("/", os.environ.get("PWD", ""))
 
 
+def _progress() -> Progress:
+    """What a user sees of a pull; loaded only for one."""
+    from pinnace.progress import for_stream
+
+    return for_stream()
+
+
 def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Options:
     from pinnace import resolve
     from pinnace.container import environment, mounts
@@ -117,7 +125,9 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
         return (values(*names) or [""])[-1] or None
 
     directory = _directory()
-    found = resolve.find(image, settings=settings, directory=directory, platform=last("--platform"))
+    found = resolve.find(
+        image, settings=settings, directory=directory, platform=last("--platform"), progress=_progress
+    )
     return Options(
         image=found.path,
         config=found.config,

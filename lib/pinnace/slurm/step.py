@@ -20,6 +20,7 @@ from pinnace.slurm.request import Request, parse
 if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options
+    from pinnace.progress import Progress
 
 REQUEST = 0
 ANSWER = 3
@@ -89,14 +90,11 @@ def _options(request: Request, settings: Settings) -> Options:
     from pinnace import resolve
     from pinnace.container import mounts
     from pinnace.container.options import Options
-    from pinnace.progress import PlainProgress
 
     # What is wrong with the options is told before an image is pulled for them.
     asked = [mount for text in request.mounts for mount in mounts.parse(text, request.directory)]
     mounts.check_sources(asked)
-    found = resolve.find(
-        request.image, settings=settings, directory=request.directory, progress=PlainProgress()
-    )
+    found = resolve.find(request.image, settings=settings, directory=request.directory, progress=_progress)
 
     def either(choice: bool | None, name: str) -> bool:
         return bool(settings[name]) if choice is None else choice
@@ -111,6 +109,13 @@ def _options(request: Request, settings: Settings) -> Options:
         mount_home=either(request.mount_home, "mount_home"),
         writable=either(request.writable, "writable"),
     )
+
+
+def _progress() -> Progress:
+    """Lines for the user's terminal; loaded only for a pull."""
+    from pinnace.progress import PlainProgress
+
+    return PlainProgress()
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
