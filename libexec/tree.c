@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -179,8 +180,12 @@ static char *read_file(int root, const char *path, size_t *length, struct error 
 		return NULL;
 	}
 	count = read(fd, content, (size_t)status.st_size);
-	if (count > 0)
-		*length = (size_t)count;
+	if (count < 0) {
+		error_set(err, errno, "cannot read /%s of the image", path);
+		free(content);
+		return NULL;
+	}
+	*length = (size_t)count;
 	return content;
 }
 

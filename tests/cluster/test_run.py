@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -292,6 +293,16 @@ def test_a_damaged_image_is_told_from_a_broken_machine(cluster: Cluster, run: Ru
     content[96:] = b"\xff" * (len(content) - 96)  # all but the superblock
     damaged.write_bytes(content)
     assert_fails(run("true", file=damaged), 125, "squashfuse cannot read the image", "damaged")
+
+
+def test_a_file_of_the_image_that_cannot_be_read_is_named(run: Run, tree: Path) -> None:
+    (tree / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n" * 1000)
+    file = squash_tree(tree, tree.with_suffix(".sqsh"))
+    content = bytearray(file.read_bytes())
+    (inodes,) = struct.unpack_from("<Q", content, 64)  # behind the superblock and the files' contents
+    content[96:inodes] = b"\xff" * (inodes - 96)
+    file.write_bytes(content)
+    assert_fails(run("true", file=file), 125, "cannot read /etc/passwd of the image")
 
 
 def test_a_missing_fuse_device_is_told_with_its_cure(cluster: Cluster, image: Path) -> None:
