@@ -11,7 +11,7 @@ _LINE = re.compile(r"^(\d+) +(\d+\.\d+) (.*?)(?: <(\d+\.\d+)>)?$", re.MULTILINE)
 _PHASES = (
     ("interpreter, imports, plan", r'begin execve\("[^"]*/pinnace-exec"'),
     ("executor loads, reads the plan", r"begin unshare\(CLONE_NEWUSER"),
-    ("holder's namespaces, FUSE mount", r'end pivot_root\("\.", "host"'),
+    ("holder's namespaces, FUSE mount", r'begin pivot_root\("\.", "host"'),
     ("container's namespaces", r'begin mount\("overlay"'),
     ("FUSE server loads, overlay over it", r'end mount\("overlay"|end <\.\.\. mount'),
     ("mounts, files in /etc", r'begin pivot_root\("\.", "\."'),

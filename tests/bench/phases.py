@@ -8,13 +8,13 @@ import statistics
 from typing import Any
 
 from bench import marks
-from bench.measure import Measurement, Series
+from bench.measure import Measurement, collected
 from bench.report import SUMMARY, Table, milliseconds, timing
 from bench.site import Site
 
 _SPAWN = "starting a process"
 _INTERPRETER = "interpreter alone"
-_IMPORTS = "interpreter + imports"
+_IMPORTS = "interpreter + the same imports, one by one"
 _PLANNED = "all up to the executor"
 _OVERLAY = "executor: two user namespaces and an empty overlay"
 _EXECUTOR = "executor with the finished plan"
@@ -90,7 +90,7 @@ class Phases:
         added = {
             _INTERPRETER: beyond(_INTERPRETER, _SPAWN, "interpreter"),
             _IMPORTS: beyond(_IMPORTS, _INTERPRETER, "imports"),
-            _PLANNED: beyond(_PLANNED, _IMPORTS, "configuration, store, plan"),
+            _PLANNED: beyond(_PLANNED, _INTERPRETER, "imports, configuration, store, plan"),
             _OVERLAY: beyond(_OVERLAY, _SPAWN, "namespaces and overlay"),
             _EXECUTOR: beyond(_EXECUTOR, _OVERLAY, "squashfuse, mounts, command, end"),
         }
@@ -116,8 +116,7 @@ class Phases:
             command = ["pinnace", "run", self._reference, "true"]
             self._site.run("strace", *marks.OPTIONS, "-o", str(trace), *command)
             rounds.append(marks.phases(trace.read_text()))
-        for name in rounds[0]:
-            series = Series(tuple(values[name] for values in rounds))
+        for name, series in collected(rounds).items():
             table.add(name, *timing(Measurement(name, series)))
         table.notes.append("strace makes all of it slower; the shares are what counts")
         return table
