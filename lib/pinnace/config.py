@@ -16,6 +16,7 @@ from typing import Any
 
 from pinnace import paths
 from pinnace.errors import ConfigurationError
+from pinnace.reference import registry_host
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -199,26 +200,29 @@ def _apply_file(settings: Settings, path: str) -> None:
     try:
         with open(path, "rb") as stream:
             document = tomllib.load(stream)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not UTF-8
         raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="mend the file") from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
     for name, value in document.items():
-        if name == "registries" and isinstance(value, dict):
+        if name == "registries":
             _apply_registries(settings, value, path)
         else:
             _set(settings, name, value, path)
 
 
-def _apply_registries(settings: Settings, tables: dict[str, Any], origin: str) -> None:
+def _apply_registries(settings: Settings, tables: Any, origin: str) -> None:
+    if not isinstance(tables, dict):
+        raise ConfigurationError("registries is not a table", context=origin)
     for host, table in tables.items():
         if not isinstance(table, dict):
-            raise ConfigurationError(f"{origin}: registries.{host} is not a table")
+            raise ConfigurationError(f"registries.{host} is not a table", context=origin)
         rules = {}
         for name, value in table.items():
             if name not in _REGISTRY_KEYS:
                 raise _unknown(name, list(_REGISTRY_KEYS), f'{origin}, [registries."{host}"]')
             rules[name] = _parsed(_REGISTRY_KEYS[name], value, f"registries.{host}.{name}", origin)
+        host = registry_host(host)
         settings.registries[host] = Registry(**rules)
         settings.origins[f"registries.{host}"] = origin
 

@@ -115,8 +115,13 @@ def _split_registry(rest: str, text: str) -> tuple[str, str]:
     match = _HOST.fullmatch(registry)
     if match is None or ".." in registry or int(match[1] or 1) not in range(1, 65536):
         raise _invalid(text, f"{registry!r} is no registry host: NAME or NAME:PORT is expected")
-    registry = registry.lower()
-    return (DOCKER_HUB if registry in _DOCKER_HUB_NAMES else registry), image
+    return registry_host(registry), image
+
+
+def registry_host(name: str) -> str:
+    """The host that people mean by ``name``."""
+    host = name.lower()
+    return DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
 
 
 def _looks_like_registry(part: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from pinnace import config
 from pinnace.errors import ConfigurationError
+from pinnace.reference import parse
 
 
 def load(directory: Path, **environment: str) -> config.Settings:
@@ -58,9 +59,10 @@ def test_an_impossible_value_is_an_error_that_names_key_and_file(tmp_path: Path,
 
 
 def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path / "pinnace.toml", "what?")
-    with pytest.raises(ConfigurationError, match="not valid TOML"):
-        load(tmp_path)
+    for content in (b"what?", b'squashfuse = "\xff"'):
+        (tmp_path / "pinnace.toml").write_bytes(content)
+        with pytest.raises(ConfigurationError, match="not valid TOML"):
+            load(tmp_path)
 
 
 def test_sizes_may_have_units(tmp_path: Path) -> None:
@@ -73,6 +75,18 @@ def test_each_registry_has_its_own_rules(tmp_path: Path) -> None:
     settings = load(tmp_path)
     assert settings.registry("lab:5000").plain_http
     assert not settings.registry("nvcr.io").plain_http
+
+
+@pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "registry-1.docker.io", "Docker.IO"])
+def test_rules_for_docker_hub_hold_under_each_of_its_names(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", f'[registries."{name}"]\nca = "/ca"\n')
+    assert load(tmp_path).registry(parse("debian").registry).ca == "/ca"
+
+
+def test_registries_that_are_no_table_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.toml", "registries = 1\n")
+    with pytest.raises(ConfigurationError, match="registries is not a table"):
+        load(tmp_path)
 
 
 def test_the_store_is_the_users_own_unless_set(tmp_path: Path) -> None:
