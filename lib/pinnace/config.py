@@ -23,12 +23,16 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 @dataclass(frozen=True)
 class Key:
-    """One setting: how its text is read, its default and what it means."""
+    """One setting: how its text is read, its default and what it means.
+
+    ``system``: only the administrator's files may set it.
+    """
 
     name: str
     parse: Callable[[Any], Any]
     default: Any
     help: str
+    system: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,13 @@ KEYS = (
     Key("remap_root", _boolean, False, "show the user as root unless asked otherwise"),
     Key("squashfuse", _text, "", "squashfuse program; empty: squashfuse_ll or squashfuse on the PATH"),
     Key("fuse_overlayfs", _text, "", "fuse-overlayfs program; empty: fuse-overlayfs on the PATH"),
+    Key(
+        "credential_commands",
+        _boolean,
+        False,
+        "run $(command) in enroot's credentials; set in /etc/pinnace alone",
+        system=True,
+    ),
 )
 _KEYS = {key.name: key for key in KEYS}
 _REGISTRY_KEYS: dict[str, Callable[[Any], Any]] = {"plain_http": _boolean, "ca": _path}
@@ -166,7 +177,9 @@ def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -
     """Read every source. Raises ConfigurationError naming file, key and what is expected."""
     environment = os.environ if environment is None else environment
     settings = Settings({key.name: key.default for key in KEYS}, {key.name: "default" for key in KEYS})
-    for file in _files(environment, directory or paths.SYSCONFDIR):
+    for file in filter(os.path.exists, _system_files(directory or paths.SYSCONFDIR)):
+        _apply_file(settings, file, system=True)
+    for file in filter(os.path.exists, _own_files(environment)):
         _apply_file(settings, file)
     for key in KEYS:
         variable = "PINNACE_" + key.name.upper()
@@ -177,21 +190,21 @@ def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -
     return settings
 
 
-def _files(environment: Mapping[str, str], directory: str) -> list[str]:
+def _system_files(directory: str) -> list[str]:
     drop_ins = os.path.join(directory, "pinnace.d")
     try:
         names = sorted(name for name in os.listdir(drop_ins) if name.endswith(".toml"))
     except OSError:
         names = []
+    return [os.path.join(directory, "pinnace.toml"), *(os.path.join(drop_ins, name) for name in names)]
+
+
+def _own_files(environment: Mapping[str, str]) -> list[str]:
     own = _user_directory(environment, "XDG_CONFIG_HOME", ".config")
-    candidates = [os.path.join(directory, "pinnace.toml")]
-    candidates += [os.path.join(drop_ins, name) for name in names]
-    if own:
-        candidates.append(os.path.join(own, "pinnace", "pinnace.toml"))
-    return [path for path in candidates if os.path.exists(path)]
+    return [os.path.join(own, "pinnace", "pinnace.toml")] if own else []
 
 
-def _apply_file(settings: Settings, path: str) -> None:
+def _apply_file(settings: Settings, path: str, *, system: bool = False) -> None:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -208,7 +221,7 @@ def _apply_file(settings: Settings, path: str) -> None:
         if name == "registries":
             _apply_registries(settings, value, path)
         else:
-            _set(settings, name, value, path)
+            _set(settings, name, value, path, system=system)
 
 
 def _apply_registries(settings: Settings, tables: Any, origin: str) -> None:
@@ -227,9 +240,13 @@ def _apply_registries(settings: Settings, tables: Any, origin: str) -> None:
         settings.origins[f"registries.{host}"] = origin
 
 
-def _set(settings: Settings, name: str, value: Any, origin: str) -> None:
+def _set(settings: Settings, name: str, value: Any, origin: str, *, system: bool = False) -> None:
     if name not in _KEYS:
         raise _unknown(name, [*_KEYS, "registries"], origin)
+    if _KEYS[name].system and not system:
+        raise ConfigurationError(
+            f"{name} is the administrator's to set", context=origin, hint="remove it there"
+        )
     settings.values[name] = _parsed(_KEYS[name].parse, value, name, origin)
     settings.origins[name] = origin
 

@@ -5,6 +5,7 @@
     ├── ConfigurationError    a configuration file is wrong
     ├── ReferenceError        an image reference cannot be understood
     ├── RegistryError         a registry refused, lied or could not be reached
+    ├── CredentialError       a source of credentials is malformed or not allowed
     ├── ImageError            an image, layer or squashfs file is unusable
     ├── StoreError            the store cannot be read or written
     ├── ContainerError        a container cannot be described or started
@@ -77,6 +78,10 @@ class ReferenceError(PinnaceError):
 
 class RegistryError(PinnaceError):
     identifier = "registry"
+
+
+class CredentialError(PinnaceError):
+    identifier = "credentials"
 
 
 class ImageError(PinnaceError):

@@ -109,3 +109,13 @@ def test_nothing_is_kept_in_the_working_directory_of_a_user_without_a_home(
     with pytest.raises(ConfigurationError, match="no home directory"):
         load(tmp_path)
     assert load(tmp_path, PINNACE_STORE="/s")["store"] == "/s"
+
+
+def test_only_the_administrators_files_allow_commands_for_passwords(tmp_path: Path) -> None:
+    write(tmp_path / "pinnace.d" / "10.toml", "credential_commands = true\n")
+    assert load(tmp_path)["credential_commands"]
+    with pytest.raises(ConfigurationError, match="credential_commands is the administrator's to set"):
+        load(tmp_path, PINNACE_CREDENTIAL_COMMANDS="true")
+    write(tmp_path / "home" / "pinnace" / "pinnace.toml", "credential_commands = true\n")
+    with pytest.raises(ConfigurationError, match="administrator's to set"):
+        load(tmp_path)
