@@ -1,8 +1,15 @@
 """Where images come from. Every source yields the same: an ``ImageSource``.
 
-platforms.py   which of several images is for this machine
-manifests.py   manifests, indexes and configurations, checked
-registry.py    the source for registries
+platforms.py       which of several images is for this machine
+manifests.py       manifests, indexes and configurations, checked
+selection.py       from a manifest or an index to the image for one platform
+registry.py        the source for registries
+locations.py       what users write for files; local.py opens the source that it means
+layout.py          OCI layouts, docker_archive.py archives of `docker save`, both on
+archive.py         random access into a tar archive, and on
+blobs.py           content-addressed files in a directory or an archive
+rootfs.py          root file systems: tar archives, squashfs files and, by directory.py, directories;
+synthetic.py       the manifests that they get
 """
 
 from __future__ import annotations
@@ -56,3 +63,10 @@ class ImageSource(Protocol):
 
     def open(self, image: SourceImage, layer: LayerBlob) -> Iterator[bytes]:
         """The layer's compressed bytes: checked against digest and size once the iteration ends."""
+
+
+class LocalSource(ImageSource, Protocol):
+    """A source on this machine, which holds one image."""
+
+    def name(self) -> str | None:
+        """What the image is called there: a reference or a mere tag."""

@@ -6,7 +6,8 @@ OCI image specification 1.1 and Docker's image manifest version 2, schema 2.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pinnace import digest as digests
@@ -37,6 +38,26 @@ _LAYER_TYPES = frozenset(
         "docker.image.rootfs.diff.tar.zstd",
     )
 )
+_SCHEMA_1 = frozenset(
+    "application/vnd.docker.distribution.manifest.v1+" + kind for kind in ("json", "prettyjws")
+)
+#: What registries hold besides images, by how the types of their configuration or layers begin.
+_ARTEFACTS = {
+    "application/vnd.cncf.helm.": "a Helm chart",
+    "application/vnd.in-toto": "an attestation",
+    "application/vnd.dev.cosign.": "a cosign signature",
+    "application/vnd.dev.sigstore.": "a sigstore signature",
+    "application/vnd.cncf.notary.": "a notary signature",
+    "application/vnd.sylabs.sif.": "a Singularity image",
+    "application/vnd.docker.plugin.": "a Docker plugin",
+    "application/vnd.buildkit.cache": "a BuildKit cache",
+    "application/vnd.ollama.": "an Ollama model",
+    "application/vnd.wasm.": "a WebAssembly module",
+    "application/vnd.module.wasm.": "a WebAssembly module",
+    "application/vnd.cyclonedx": "a bill of materials",
+    "application/spdx": "a bill of materials",
+}
+_FOREIGN = "application/vnd.docker.image.rootfs.foreign."
 #: Bytes. Configurations grow with the history of a build; tens of KiB are usual.
 MAX_CONFIG = 8 << 20
 #: Docker makes at most 127; other builders go on.
@@ -51,6 +72,7 @@ class Descriptor:
     digest: str
     size: int
     platform: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,7 @@ class Configuration:
 def is_index(raw: RawManifest, name: str) -> bool:
     """Whether ``raw`` is an index. Raises ImageError if it is neither that nor an image manifest."""
     document = _document(raw.content, f"the manifest of {name}")
-    if document.get("schemaVersion") == 1:
+    if document.get("schemaVersion") == 1 or raw.media_type in _SCHEMA_1:
         raise ImageError(
             f"{name} has a manifest of schema 1, which is obsolete",
             hint="push it again with a current tool",
@@ -103,6 +125,9 @@ def select(offers: list[Descriptor], platform: str, name: str) -> Descriptor:
     if fitting:
         return min(fitting, key=lambda offer: platforms.rank(offer.platform, platform))
     known = sorted({offer.platform for offer in offers if not offer.platform.startswith("unknown")} - {""})
+    # BuildKit's attestations are listed as manifests for the platform unknown/unknown.
+    if offers and not known and any(offer.platform for offer in offers):
+        raise _no_image(name, "a list of attestations")
     raise other_platform(name, platform, known)
 
 
@@ -113,16 +138,22 @@ def parse_manifest(raw: RawManifest, name: str) -> Manifest:
         raise _malformed(name, "config or layers is missing")
     config = _descriptor(document["config"], name)
     if config.media_type not in _CONFIG_TYPES:
-        kind = document.get("artifactType") or config.media_type
-        raise ImageError(
-            f"{name} is not a container image but {kind}",
-            hint="give the reference of an image",
-            identifier="not-an-image",
-        )
+        kind = str(document.get("artifactType") or config.media_type)
+        raise _no_image(name, _artefact(kind) or _artefact(config.media_type), kind)
     layers = tuple(_descriptor(layer, name) for layer in document["layers"])
     if len(layers) > MAX_LAYERS:
         raise _malformed(name, f"it has {len(layers)} layers, {MAX_LAYERS} are the limit")
     for layer in layers:
+        kind = _artefact(layer.media_type)
+        if kind:  # signatures and attestations have the configuration of an image
+            raise _no_image(name, kind, layer.media_type)
+        if layer.media_type.startswith(_FOREIGN):
+            raise ImageError(
+                f"{name} has a foreign layer, which its registry does not hold",
+                context=layer.media_type,
+                hint="only Windows images have such layers",
+                identifier="unsupported-layer",
+            )
         if layer.media_type not in _LAYER_TYPES:
             raise ImageError(
                 f"{name} has a layer of type {layer.media_type}, which cannot be read",
@@ -154,6 +185,20 @@ def other_platform(name: str, wanted: str, offered: list[str]) -> ImageError:
         context=f"it is for {have}",
         hint="choose another image, or name the platform with --platform",
         identifier="other-platform",
+    )
+
+
+def _artefact(media_type: str) -> str:
+    """What a type belongs to, in words; empty if that is not known."""
+    return next((words for start, words in _ARTEFACTS.items() if media_type.startswith(start)), "")
+
+
+def _no_image(name: str, words: str, kind: str = "") -> ImageError:
+    return ImageError(
+        f"{name} is not a container image but {words or kind}",
+        context=kind if words else None,
+        hint="give the reference of an image",
+        identifier="not-an-image",
     )
 
 
@@ -198,7 +243,15 @@ def _descriptor(value: Any, name: str) -> Descriptor:
     parts = (
         [platform.get(key) for key in ("os", "architecture", "variant")] if isinstance(platform, dict) else []
     )
-    return Descriptor(str(media_type), str(digest), size, "/".join(str(part) for part in parts if part))
+    annotations = value.get("annotations")
+    texts = annotations.items() if isinstance(annotations, dict) else ()
+    return Descriptor(
+        str(media_type),
+        str(digest),
+        size,
+        "/".join(str(part) for part in parts if part),
+        {str(key): text for key, text in texts if isinstance(text, str)},
+    )
 
 
 def _malformed(name: str, why: str) -> ImageError:
