@@ -81,6 +81,8 @@ def test_bad_manifests_are_refused(change: dict[str, Any], message: str) -> None
         ({"os": None}, "platform"),
         ({"config": []}, "no object"),
         ({"config": {"Env": ["A=\0"]}}, "Env"),
+        ({"config": {"Env": ["A=\ud800"]}}, "Env"),
+        ({"config": {"WorkingDir": "/\udc80"}}, "WorkingDir"),
         ({"config": {"Cmd": "sh"}}, "Cmd"),
         ({"config": {"WorkingDir": 1}}, "WorkingDir"),
     ],

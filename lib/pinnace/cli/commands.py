@@ -58,6 +58,7 @@ def dispatch(arguments: list[str]) -> int:
         return 130
     except click.ClickException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "pinnace")
-        raise UsageError(error.format_message(), hint=f"see `{command} --help`") from None
-    sys.stdout.flush()
+        raise UsageError(error.format_message().rstrip("."), hint=f"see `{command} --help`") from None
+    if sys.stdout is not None:  # None: it is closed
+        sys.stdout.flush()
     return result if isinstance(result, int) else 0

@@ -211,14 +211,22 @@ def _checked_config(config: Any, name: str) -> dict[str, Any]:
     for key in ("Env", "Entrypoint", "Cmd"):
         value = config.get(key)
         if value is not None and not (
-            isinstance(value, list) and all(isinstance(item, str) and "\0" not in item for item in value)
+            isinstance(value, list) and all(_is_argument(item) for item in value)
         ):
             raise _malformed(name, f"{key} in its configuration is no list of strings")
     for key in ("WorkingDir", "User"):
         value = config.get(key)
-        if value is not None and not (isinstance(value, str) and "\0" not in value):
+        if value is not None and not _is_argument(value):
             raise _malformed(name, f"{key} in its configuration is no string")
     return config
+
+
+def _is_argument(value: Any) -> bool:
+    """Whether a process can be given ``value``: JSON has strings that no bytes stand for."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _document(content: bytes, what: str) -> dict[str, Any]:
