@@ -210,9 +210,7 @@ def _checked_config(config: Any, name: str) -> dict[str, Any]:
         raise _malformed(name, "its config is no object")
     for key in ("Env", "Entrypoint", "Cmd"):
         value = config.get(key)
-        if value is not None and not (
-            isinstance(value, list) and all(_is_argument(item) for item in value)
-        ):
+        if value is not None and not (isinstance(value, list) and all(_is_argument(item) for item in value)):
             raise _malformed(name, f"{key} in its configuration is no list of strings")
     for key in ("WorkingDir", "User"):
         value = config.get(key)
