@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,6 +214,22 @@ static int do_prepend(struct executor *executor, const struct field *operation, 
 	return write_file(executor, operation, true, err);
 }
 
+/* A file for a program that the image may not have: only where its directory is. */
+static int do_optional_file(struct executor *executor, const struct field *operation, struct error *err)
+{
+	cleanup_free char *directory = NULL;
+	cleanup_close int fd = -1;
+	const char *path;
+
+	if (take_one(operation, &path, err) < 0)
+		return -1;
+	directory = strdup(path);
+	if (directory == NULL)
+		return error_set(err, errno, "cannot write %s of the container", path);
+	fd = tree_open(executor->root, dirname(directory), O_PATH | O_DIRECTORY);
+	return fd < 0 ? 0 : write_file(executor, operation, false, err);
+}
+
 static int do_directory(struct executor *executor, const struct field *operation, struct error *err)
 {
 	const char *path;
@@ -314,6 +331,7 @@ static const struct {
 	{ "tmpfs", do_tmpfs },
 	{ "unmount", do_unmount },
 	{ "file", do_file },
+	{ "optional-file", do_optional_file },
 	{ "prepend", do_prepend },
 	{ "directory", do_directory },
 	{ "read-only", do_read_only },

@@ -248,6 +248,15 @@ def test_links_of_a_hostile_image_do_not_lead_to_the_host(cluster: Cluster, run:
     assert victim.read_text() == "untouched"
 
 
+def test_apt_as_root_is_told_to_stay_root(run: Run, tree: Path) -> None:
+    assert run("test", "-e", "/etc/apt", options=("--root",)).returncode == 1
+    (tree / "etc/apt/apt.conf.d").mkdir(parents=True)
+    file = squash_tree(tree, tree.with_suffix(".sqsh"))
+    show = ("sh", "-c", "cat /etc/apt/apt.conf.d/*")
+    assert run(*show, file=file, options=("--root",)).stdout == 'APT::Sandbox::User "root";\n'
+    assert run(*show, file=file).stdout == ""
+
+
 def test_a_dangling_resolv_conf_is_filled_inside_the_container(run: Run, tree: Path) -> None:
     (tree / "etc" / "resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     file = squash_tree(tree, tree.with_suffix(".sqsh"))

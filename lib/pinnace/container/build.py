@@ -79,6 +79,10 @@ def _container(options: Options, user: Identity, with_tools: rootfs.Tools, failu
     mounts.add(plan, mounts.SYSTEM)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))
+    if options.remap_root:
+        # apt checks that it became another user for its downloads, which nobody can with a single id.
+        sandbox = 'APT::Sandbox::User "root";\n'
+        plan.add("optional-file", "/etc/apt/apt.conf.d/99pinnace", "644", sandbox)
     mounts.add(plan, mounts.FILES)
     if options.mount_home:
         mounts.add(plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))])

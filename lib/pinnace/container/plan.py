@@ -15,7 +15,7 @@ VERSION = "1"
 #: Operations whose value is one piece of bytes instead of a list of arguments.
 _WHOLE = frozenset(("environment", "default", "unset", "environment-file", "seccomp"))
 #: Operations whose last argument is content and is not terminated.
-_CONTENT = frozenset(("file", "prepend"))
+_CONTENT = frozenset(("file", "optional-file", "prepend"))
 
 
 @dataclass(frozen=True)
