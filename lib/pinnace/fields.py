@@ -44,7 +44,10 @@ def decode(message: bytes) -> Iterator[tuple[str, bytes]]:
         position = start + key_length + value_length
         if position > len(message):
             raise _malformed()
-        yield message[start : start + key_length].decode("ascii"), message[start + key_length : position]
+        key = message[start : start + key_length]
+        if not key.isascii():
+            raise _malformed()
+        yield key.decode("ascii"), message[start + key_length : position]
 
 
 def _malformed() -> PinnaceError:

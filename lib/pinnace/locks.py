@@ -7,6 +7,7 @@ the file that is there now. A lock ends with its process, so that the next waite
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -64,9 +65,12 @@ def _acquire(path: str, waiting: Callable[[], None] | None) -> Any:
                     waiting = None
                 lock.acquire(timeout=-1, poll_interval=0.1)
         except (OSError, NotImplementedError) as error:
+            refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
             raise StoreError(
-                f"cannot lock {path}: {error}",
-                hint="the store needs a file system with flock and free space",
+                f"cannot lock {path}: {getattr(error, 'strerror', None) or error}",
+                hint="check the store's owner and mode, or set `store` to a directory of yours"
+                if refused
+                else "the store needs a file system with flock and free space",
             ) from None
         if _is_current(lock, path):
             return lock

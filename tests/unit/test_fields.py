@@ -24,6 +24,11 @@ def test_a_message_that_is_cut_short_is_refused(pairs: list[tuple[str, bytes]], 
         list(fields.decode(message[: -(1 + cut % (len(message) - 1))]))
 
 
+def test_a_key_that_is_not_ascii_is_refused() -> None:
+    with pytest.raises(PinnaceError, match="malformed"):
+        list(fields.decode(b"\0\0\0\1\0\0\0\0\xff"))
+
+
 def test_a_message_over_the_limit_is_refused() -> None:
     with pytest.raises(PinnaceError, match="limit"):
         fields.encode([("environment", b"x" * fields.MAX_MESSAGE)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 from dataclasses import replace
@@ -235,6 +236,20 @@ def test_the_next_pull_removes_what_dead_processes_left(store: Store) -> None:
 def test_a_store_description_that_is_none_is_one_clear_error(found: str, store: Store) -> None:
     Path(store.root, "store.json").write_text(found)
     with pytest.raises(StoreError, match="made with other settings"), workspace(store, Format()):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.EACCES, "owner and mode"), (errno.EROFS, "owner and mode"), (errno.EIO, "flock")]
+)
+def test_a_lock_that_cannot_be_had_says_why_and_what_to_do(
+    number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "refused here", "/a/path")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(StoreError, match=f"lock: refused here; .*{hint}"), locks.held(str(tmp_path / "lock")):
         pass
 
 
