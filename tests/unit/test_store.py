@@ -240,7 +240,8 @@ def test_a_store_description_that_is_none_is_one_clear_error(found: str, store: 
 
 
 @pytest.mark.parametrize(
-    ("number", "hint"), [(errno.EACCES, "owner and mode"), (errno.EROFS, "owner and mode"), (errno.EIO, "flock")]
+    ("number", "hint"),
+    [(errno.EACCES, "owner and mode"), (errno.EROFS, "owner and mode"), (errno.EIO, "flock")],
 )
 def test_a_lock_that_cannot_be_had_says_why_and_what_to_do(
     number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
