@@ -167,7 +167,7 @@ static int change_directory(const struct field *operation, struct error *err)
 		return error_hint(err, "choose a directory of the image, or mount one there");
 	}
 	/* Docker creates the directory that an image names; in a read-only container "/" must do. */
-	if (errno == ENOENT && mkdir(path, 0755) == 0 && chdir(path) == 0)
+	if (errno == ENOENT && (mkdir(path, 0755) == 0 || errno == EEXIST) && chdir(path) == 0)
 		return 0;
 	return chdir("/") == 0 ? 0 : error_set(err, errno, "couldn't chdir to /");
 }
