@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pinnace import digest as digests
 from pinnace.errors import RegistryError
-from pinnace.registry.authorization import Authorizer, unauthorized
-from pinnace.registry.transport import ATTEMPTS, Transport
+from pinnace.registry.authorization import Authorizer, Keyring
+from pinnace.registry.transport import ATTEMPTS, Transport, same_origin
 
 if TYPE_CHECKING:
     import requests
 
     from pinnace.reference import Reference
+    from pinnace.secret import Credential, Secret
 
 #: All types are named in each request: docker-registry 2.8 answers 404 without the OCI ones.
 MANIFEST_TYPES = (
@@ -42,13 +43,26 @@ class RawManifest:
 class RegistryClient:
     """Reads from one registry. Blobs may be read by several threads at the same time."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, keyring: Keyring | None = None) -> None:
         self._transport = transport
-        self._authorizer = Authorizer(transport)
+        self._authorizer = Authorizer(transport, keyring)
 
     @property
     def host(self) -> str:
         return self._transport.host
+
+    def credential(self, repository: str = "") -> Credential | None:
+        """What was shown for reading ``repository``, or to the registry as a whole."""
+        return self._authorizer.credential(repository)
+
+    def verify(self) -> bool:
+        """Show the credentials to the registry as a whole; whether it asked for them.
+
+        Raises RegistryError if it does not take them.
+        """
+        with self._get("", "", {}) as response:
+            self._check_status(response, "", "its API")
+        return self.credential() is not None
 
     def manifest_digest(self, reference: Reference) -> str | None:
         """What ``reference`` is now, by a request without a body; None if the registry does not say."""
@@ -168,15 +182,18 @@ class RegistryClient:
     def _get(
         self, repository: str, what: str, headers: dict[str, str], method: str = "GET"
     ) -> requests.Response:
-        url = f"/v2/{repository}/{what}"
+        url = f"/v2/{repository}/{what}" if repository else "/v2/"
         known = self._authorizer.header(repository)
         response = self._transport.get(url, headers=_authorized(headers, known), method=method)
         challenge = response.headers.get("WWW-Authenticate", "")
         if response.status_code != 401 or not challenge:
             return response
         response.close()
+        if not same_origin(response.url, self._transport.base):
+            # Who was redirected to has no say in where the registry's credentials go.
+            raise self._authorizer.refused(repository)
         # Without a token yet, or with one that has expired.
-        self._authorizer.answer(repository, challenge)
+        self._authorizer.answer(repository, challenge, known)
         headers = _authorized(headers, self._authorizer.header(repository))
         return self._transport.get(url, headers=headers, method=method)
 
@@ -185,10 +202,12 @@ class RegistryClient:
         if status in (200, 206):
             return
         if status == 401:
-            raise unauthorized(self.host, repository)
+            raise self._authorizer.refused(repository)
         if status == 403:
+            credential = self._authorizer.credential(repository)
             raise RegistryError(
                 f"registry {self.host} forbids reading {repository} (403 Forbidden)",
+                context=f"asked as {credential.who}" if credential else None,
                 hint="ask its owner for access, or check the image's name",
                 identifier="registry-forbidden",
             )
@@ -241,5 +260,5 @@ class RegistryClient:
         )
 
 
-def _authorized(headers: dict[str, str], value: str | None) -> dict[str, str]:
-    return {**headers, "Authorization": value} if value else headers
+def _authorized(headers: dict[str, str], value: Secret | None) -> dict[str, str]:
+    return {**headers, "Authorization": value.reveal()} if value else headers
