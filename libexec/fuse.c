@@ -48,6 +48,7 @@ static void default_signals(void)
 /* The server's process: wait until the mount is made, then become the program. */
 __attribute__((noreturn)) static void serve(char *const arguments[], int device, int release)
 {
+	char *const environment[] = { NULL }; /* what is preloaded into the user's programs is not for the server */
 	char go;
 
 	default_signals();
@@ -55,7 +56,7 @@ __attribute__((noreturn)) static void serve(char *const arguments[], int device,
 		_exit(1);
 	if (read(SERVER_RELEASE, &go, 1) != 1)
 		_exit(0); /* the start failed */
-	execv(arguments[0], arguments);
+	execve(arguments[0], arguments, environment);
 	_exit(127);
 }
 

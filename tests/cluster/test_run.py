@@ -101,6 +101,17 @@ def test_a_caller_that_ignores_the_end_of_children_gets_a_container(cluster: Clu
     assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
 
 
+def test_libraries_of_the_caller_are_not_the_servers(cluster: Cluster, image: Path) -> None:
+    needed = subprocess.run(["ldd", "/usr/bin/squashfuse_ll"], check=True, capture_output=True, text=True)
+    libraries = cluster.home() / "libraries"
+    libraries.mkdir()
+    for line in needed.stdout.splitlines():
+        if "fuse" in line:
+            (libraries / line.split()[0]).touch()
+    done = cluster.run(["pinnace", "run", str(image), "true"], env={"LD_LIBRARY_PATH": str(libraries)})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_umask_is_the_commands_alone(cluster: Cluster, image: Path) -> None:
     done = cluster.run(["sh", "-c", f"umask 077; pinnace run {image} sh -c 'umask; stat -c %a /'"])
     assert done.stdout == "0077\n755\n"
