@@ -416,12 +416,17 @@ def test_a_full_disk_is_one_clear_error(site: Site, registry: Registry, tmp_path
 
 
 def run_isolated(site: Site, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """`pinnace run` as it is installed: without site-packages until they are needed."""
+    """`pinnace run` as it is installed, without site-packages; the executor is not needed to plan."""
     library = str(Path(supply.__file__).parents[1])
     script = f"import sys; sys.path.insert(0, {library!r}); from pinnace.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-IS", "-c", script, "run", "--dry-run", *arguments],
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", **site.environment},
+        env={
+            "PATH": os.environ["PATH"],
+            "TERM": "xterm",
+            "PINNACE_OVERLAY": "kernel",
+            **site.environment,
+        },
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
