@@ -54,6 +54,10 @@ class Settings:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
+    def set(self, name: str, value: str, origin: str) -> None:
+        """Set a value from an option. Raises ConfigurationError."""
+        _set(self, name, value, origin)
+
     def registry(self, host: str) -> Registry:
         """The rules for ``host`` (``name`` or ``name:port``)."""
         return self.registries.get(host, Registry())
@@ -146,6 +150,12 @@ def _user_directory(environment: Mapping[str, str], variable: str, default: str)
 
 KEYS = (
     Key("store", _path, "", "directory of the image store; empty: $XDG_CACHE_HOME/pinnace"),
+    Key(
+        "pull",
+        _one_of("always", "if-missing", "never"),
+        "if-missing",
+        "when a registry is asked: always, if-missing (a tag again after tag_ttl) or never",
+    ),
     Key("tag_ttl", _integer, 3600, "seconds for which a tag's digest is not asked again"),
     Key("connections", _integer, 4, "layers downloaded at the same time"),
     Key("connect_timeout", _integer, 30, "seconds to wait for a registry to accept a connection"),

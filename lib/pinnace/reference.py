@@ -11,7 +11,6 @@ In Docker's way the first part counts as a registry if it holds ``.`` or ``:`` o
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
 
@@ -76,7 +75,15 @@ def parse(text: str) -> Reference:
     """The reference that ``text`` means. Raises ReferenceError with what is wrong and what to write."""
     rest = text[len(_SCHEME) :] if text.startswith(_SCHEME) else text
     if "://" in rest:
-        raise _invalid(text, "only docker:// is a known scheme")
+        from pinnace import mistakes
+
+        raise ReferenceError(f"Invalid image reference: {text}", hint=mistakes.scheme(text))
+    if _may_be_mistaken(rest):
+        from pinnace import mistakes
+
+        hint = mistakes.whole(rest)
+        if hint:
+            raise ReferenceError(f"Invalid image reference: {text}", hint=hint)
     rest, digest = _split_digest(rest, text)
     user, separator, rest = rest.rpartition("@")
     if separator and not _USER.fullmatch(user):
@@ -91,12 +98,26 @@ def parse(text: str) -> Reference:
     return Reference(registry, repository, tag or (None if digest else "latest"), digest, user or None)
 
 
+def _may_be_mistaken(rest: str) -> bool:
+    """Whether ``rest`` may be a file or a mere registry, cheaply: most references are none of these."""
+    if rest.endswith((".sqsh", ".squashfs")):
+        return True
+    name = rest.partition(":")[0]
+    return ("." in name or name == "localhost") and not any(mark in rest for mark in "/#@")
+
+
 def _split_digest(rest: str, text: str) -> tuple[str, str | None]:
     head, separator, tail = rest.rpartition("@")
+    if separator and _DIGEST.fullmatch(tail):
+        return head, tail
+    if separator and len(tail) >= 64:
+        from pinnace import mistakes
+
+        hint = mistakes.digest(tail)
+        if hint:
+            raise ReferenceError(f"Invalid image reference: {text}", hint=hint)
     if not separator or not re.match(r"[a-z0-9]+([+._-][a-z0-9]+)*:[0-9A-Za-z]*$", tail):
         return rest, None
-    if _DIGEST.fullmatch(tail):
-        return head, tail
     algorithm, _, value = tail.partition(":")
     if algorithm == "sha256":
         raise _invalid(text, f"a sha256 digest has 64 lower-case hexadecimal digits, not {len(value)}")
@@ -136,11 +157,15 @@ def _check_repository(repository: str, text: str) -> None:
     if all(_COMPONENT.fullmatch(part) for part in repository.split("/")):
         return
     if repository.lower() != repository:
-        raise _invalid(text, "image names are lower case")
+        raise _invalid(
+            text, f"image names are lower case: write {repository.removeprefix('library/').lower()}"
+        )
     raise _invalid(text, "image names consist of a-z, 0-9 and single '.', '_' or '-' between them")
 
 
 def _invalid(text: str, reason: str) -> ReferenceError:
-    if not is_path(text) and (text.endswith((".sqsh", ".squashfs")) or "/" in text) and os.path.isfile(text):
-        reason = f"to use the file, write ./{text}"
+    if not is_path(text):
+        from pinnace import mistakes
+
+        reason = mistakes.invalid(text, reason)
     return ReferenceError(f"Invalid image reference: {text}", hint=reason)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 
 from pinnace import digest as digests
+from pinnace import policies
 from pinnace.config import Settings
-from pinnace.errors import StoreError
+from pinnace.errors import RegistryError, StoreError
 from pinnace.reference import Reference
 from pinnace.store import Image, Store
 
@@ -42,8 +43,8 @@ def ensure(
 ) -> Image:
     """The image that ``reference`` means for ``platform`` (this machine's unless given), pulled if need be.
 
-    The registry is asked if the tag was resolved longer ago than the setting ``tag_ttl``, or if
-    ``refresh`` is set; if the digest is as before nothing more is fetched. ``progress`` is called
+    The setting ``pull`` (see ``policies``) says when the registry is asked; it always is if ``refresh``
+    is set. If the digest is as before nothing more is fetched. ``progress`` is called
     once a registry has to be asked, and closed at the end; nothing is said without it. Raises
     RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
     """
@@ -51,14 +52,21 @@ def ensure(
 
     platform = platforms.parse(platform) if platform else platforms.host()
     if not refresh:
-        image = store.lookup(reference, platform, settings["tag_ttl"])
+        image = store.lookup(reference, platform, policies.lifetime(settings))
         if image is not None:
             return image
+        if settings["pull"] == policies.NEVER:
+            raise policies.not_cached(reference, platform, store)
     load_site_packages()
     from pinnace.progress import Progress
 
     with (progress or Progress)() as display:
-        return Pull(store, settings, display, source).run(reference, platform)
+        try:
+            return Pull(store, settings, display, source).run(reference, platform)
+        except RegistryError as error:
+            if refresh:
+                raise policies.suggesting(error, reference) from None
+            return policies.instead(error, reference, platform, store, settings, display)
 
 
 def describe(text: str, settings: Settings, platform: str | None = None) -> dict[str, Any]:
@@ -89,11 +97,16 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
 
 
 class Pull:
-    """One run of asking a registry and making what is missing."""
+    """One run of asking a source and making what is missing.
+
+    ``source`` is the reference's registry unless given; ``origin`` says what else it is, in words.
+    """
 
     def __init__(
-        self, store: Store, settings: Settings, progress: Progress, source: ImageSource | None = None
-    ) -> None:
+        self, store: Store, settings: Settings, progress: Progress,
+        source: ImageSource | None = None, origin: str = "",
+    ) -> None:  # fmt: skip
+        self._origin = origin
         self._store = store
         self._settings = settings
         self._progress = progress
@@ -114,8 +127,9 @@ class Pull:
             described = resolved.source_digest
             image = self._made(resolved, source, form)
         with workspace(self._store, form) as place:
+            now = time.time()
             place.record(
-                reference, Resolution(image.digest, described, time.time(), platform, str(reference))
+                reference, Resolution(image.digest, described, now, platform, str(reference), self._origin)
             )
         return image
 
@@ -255,18 +269,10 @@ class _Stopped(Exception):
 
 def registry_source(reference: Reference, settings: Settings) -> ImageSource:
     """The source that the registry of ``reference`` is, reached as ``settings`` say."""
-    from pinnace.registry import RegistryClient, Transport
-    from pinnace.registry.transport import Timeouts
+    from pinnace.registry import connect
     from pinnace.sources.registry import RegistrySource
 
-    rules = settings.registry(reference.registry)
-    transport = Transport(
-        reference.registry,
-        plain_http=rules.plain_http,
-        ca=rules.ca,
-        timeouts=Timeouts(settings["connect_timeout"], settings["stall_timeout"]),
-    )
-    return RegistrySource(RegistryClient(transport))
+    return RegistrySource(connect(reference.registry, settings))
 
 
 def squash_format(settings: Settings, pipelines: int | None = None) -> Format:

@@ -14,12 +14,15 @@ from pinnace.errors import UsageError
 class Commands(click.Group):
     """Commands are imported when they are named, in the order in which they are listed here."""
 
+    #: enroot's users look for this one.
+    aliases = {"import": "pull"}
     names = ("run", "pull", "images", "inspect", "rm", "doctor", "config")
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.names)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        name = self.aliases.get(name, name)
         if name not in self.names:
             return None
         if name == "run":

@@ -1,33 +1,62 @@
-"""``pinnace pull``."""
+"""``pinnace pull``, also called ``pinnace import``."""
 
 from __future__ import annotations
 
 import click
 
-from pinnace import config, progress, reference, supply
-from pinnace.store import Store
+from pinnace import config, imports, progress
+from pinnace.errors import UsageError
+from pinnace.store import Store, output
 
 
-@click.command(epilog="Example: pinnace pull debian:12 nvcr.io#nvidia/cuda:12.6.0-base-ubuntu24.04")
+@click.command(
+    epilog="""\b
+Examples:
+  pinnace pull debian:12 nvcr.io#nvidia/cuda:12.6.0-base-ubuntu24.04
+  pinnace pull -o cuda.sqsh nvcr.io#nvidia/cuda:12.6.0-base-ubuntu24.04
+  docker save tool:1 | pinnace pull -
+  pinnace pull --name lab/tool:2 tar:rootfs.tar.gz
+"""
+)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-o", "--output", "path", metavar="FILE|DIR", help="Write a squashfs file as well.")
+@click.option("-f", "--force", is_flag=True, help="Replace the file that --output names.")
+@click.option("-n", "--name", metavar="REFERENCE", help="What to call an image from a file.")
 @click.option("--platform", metavar="OS/ARCH", help="Platform of the image; this machine's by default.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def pull(images: tuple[str, ...], platform: str | None, quiet: bool) -> None:
-    """Fetch images from their registries into the store, or make sure that they are up to date.
+def pull(
+    images: tuple[str, ...],
+    path: str | None,
+    force: bool,
+    name: str | None,
+    platform: str | None,
+    quiet: bool,
+) -> None:
+    """Fetch images into the store, or make sure that they are up to date.
 
-    IMAGE is [USER@][REGISTRY#]NAME[:TAG][@DIGEST] or, as Docker has it, REGISTRY/NAME. Each is
-    printed with the digest that it has now.
+    IMAGE is [USER@][REGISTRY#]NAME[:TAG][@DIGEST] or, as Docker has it, REGISTRY/NAME; or comes from
+    a file: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], tar:FILE, dir:PATH,
+    sqsh:FILE, or a path that begins with . or / (- is standard input). Each is printed with the digest
+    that it has now.
     """
+    if len(images) > 1 and name:
+        raise UsageError("--name is for one image")
+    if len(images) > 1 and path and not output.is_directory(path):
+        raise UsageError(f"{path} is to hold several images", hint="give --output a directory")
     settings = config.load()
     store = Store(settings["store"])
-    for parsed in [reference.parse(image) for image in images]:
-        pulled = supply.ensure(
-            parsed,
+    if path:
+        output.check(path, force=force)
+    for text in images:
+        reference, image = imports.fetch(
+            text,
             store=store,
             settings=settings,
-            platform=platform,
             progress=lambda: progress.for_stream(quiet=quiet),
-            refresh=True,
+            name=name,
+            platform=platform,
         )
+        if path:
+            output.write(image.path, output.target(path, reference), force=force)
         if not quiet:
-            click.echo(parsed.with_digest(pulled.digest))
+            click.echo(reference.with_digest(image.digest))

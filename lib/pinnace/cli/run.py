@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pinnace.errors import PinnaceError, UsageError, unexpected
+from pinnace.errors import ConfigurationError, PinnaceError, UsageError, unexpected
 
 if TYPE_CHECKING:
     from pinnace.config import Settings
@@ -29,6 +29,7 @@ Options:
       --rw / --ro              make the container's root writable, or not
       --home / --no-home       mount the home directory
       --platform OS/ARCH       platform of the image
+      --pull POLICY            when to ask its registry: always, if-missing or never
       --dry-run                print the plan as JSON and run nothing
   -h, --help                   show this text
 
@@ -40,7 +41,7 @@ Examples:
 
 _SHORT = "+e:m:w:rh"
 _LONG = ["env=", "mount=", "workdir=", "root", "no-root", "rw", "ro", "home", "no-home", "platform="]
-_LONG += ["dry-run", "help"]
+_LONG += ["pull=", "dry-run", "help"]
 
 
 def main(arguments: list[str]) -> int:
@@ -124,6 +125,11 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
     def last(*names: str) -> str | None:
         return (values(*names) or [""])[-1] or None
 
+    for policy in values("--pull"):
+        try:
+            settings.set("pull", policy, "--pull")
+        except ConfigurationError as error:
+            raise UsageError(str(error)) from None
     directory = _directory()
     found = resolve.find(
         image, settings=settings, directory=directory, platform=last("--platform"), progress=_progress

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pinnace import digest as digests
 from pinnace.errors import ImageError
 from pinnace.reference import Reference
-from pinnace.registry.client import MAX_MANIFEST, RawManifest
 from pinnace.sources import LayerBlob, SourceImage, blobs, manifests, selection
 from pinnace.sources.blobs import Blobs
-from pinnace.sources.manifests import Descriptor
+from pinnace.sources.manifests import MAX_MANIFEST, Descriptor
 
 MARKER = "oci-layout"
 _INDEX = "index.json"
 _TAG = "org.opencontainers.image.ref.name"
 #: containerd and Docker 25 and later write the whole reference here.
 _FULL_NAME = "io.containerd.image.name"
+
+
+@dataclass(frozen=True)
+class Content:
+    """A manifest or index that was read from a layout (a ``manifests.RawManifest``)."""
+
+    content: bytes
+    media_type: str
+    digest: str
 
 
 class LayoutSource:
@@ -32,7 +41,7 @@ class LayoutSource:
                 identifier="not-an-archive",
             )
         content = files.read(_INDEX, MAX_MANIFEST)
-        self._index = RawManifest(content, "", digests.of_bytes(content))
+        self._index = Content(content, "", digests.of_bytes(content))
         offers = manifests.parse_index(self._index, name)
         #: None: the index itself is what offers one image for each of several platforms.
         self._offer = self._find(offers, chosen)
@@ -54,9 +63,9 @@ class LayoutSource:
         """The layer's compressed bytes, checked against its digest and size."""
         return blobs.checked(self._files, blobs.path_of(layer.digest), layer.digest, layer.size)
 
-    def _manifest(self, descriptor: Descriptor) -> RawManifest:
+    def _manifest(self, descriptor: Descriptor) -> Content:
         content = blobs.read(self._files, descriptor.digest, descriptor.size, MAX_MANIFEST)
-        return RawManifest(content, descriptor.media_type, descriptor.digest)
+        return Content(content, descriptor.media_type, descriptor.digest)
 
     def _configuration(self, descriptor: Descriptor) -> bytes:
         return blobs.read(self._files, descriptor.digest, descriptor.size, manifests.MAX_CONFIG)

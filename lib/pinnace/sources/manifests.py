@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pinnace import digest as digests
 from pinnace.errors import ImageError
-from pinnace.registry.client import RawManifest
 from pinnace.sources import platforms
 
 _INDEX_TYPES = frozenset(
@@ -58,10 +57,25 @@ _ARTEFACTS = {
     "application/spdx": "a bill of materials",
 }
 _FOREIGN = "application/vnd.docker.image.rootfs.foreign."
+#: Bytes. The distribution specification asks registries to take 4 MiB.
+MAX_MANIFEST = 8 << 20
 #: Bytes. Configurations grow with the history of a build; tens of KiB are usual.
 MAX_CONFIG = 8 << 20
 #: Docker makes at most 127; other builders go on.
 MAX_LAYERS = 1024
+
+
+class RawManifest(Protocol):
+    """A manifest or index as its source has it; ``digest`` was computed from ``content``."""
+
+    @property
+    def content(self) -> bytes: ...
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from pinnace.errors import ImageError
 from pinnace.reference import Reference
-from pinnace.registry.client import RawManifest
 from pinnace.sources import LayerBlob, SourceImage, manifests, platforms
-from pinnace.sources.manifests import Descriptor
+from pinnace.sources.manifests import Descriptor, RawManifest
 
 #: Indexes within indexes that are followed.
 _MAX_DEPTH = 3

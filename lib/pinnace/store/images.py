@@ -53,7 +53,8 @@ class Resolution:
     """What a reference meant on one platform when a registry was asked.
 
     ``digest`` is the platform manifest's, ``source`` that of what the registry answered with,
-    which is another one if that was an index. ``time`` is in seconds since 1970.
+    which is another one if that was an index. ``time`` is in seconds since 1970. ``origin`` is what
+    the image was imported from if that was no registry: then there is nobody to ask again.
     """
 
     digest: str
@@ -61,6 +62,7 @@ class Resolution:
     time: float
     platform: str
     reference: str = field(default="")
+    origin: str = ""
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode()

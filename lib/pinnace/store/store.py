@@ -57,8 +57,8 @@ class Store:
     def lookup(self, reference: Reference, platform: str, ttl: float) -> Image | None:
         """The image if it can be used without asking a registry, else None.
 
-        That is: it is complete here, and ``reference`` has a digest or its tag was resolved less
-        than ``ttl`` seconds ago.
+        That is: it is complete here, and ``reference`` has a digest, or was imported from a file, or
+        its tag was resolved less than ``ttl`` seconds ago.
         """
         resolution = self.resolution(reference, platform)
         if resolution is None:
@@ -66,8 +66,9 @@ class Store:
                 return None
             image = self.image(reference.digest)
             return image if image is not None and image.platform == platform else None
+        expires = reference.digest is None and not resolution.origin and ttl != float("inf")
         # A clock that was set back must not make a tag valid for years.
-        if reference.digest is None and not 0 <= time.time() - resolution.time < ttl:
+        if expires and not 0 <= time.time() - resolution.time < ttl:
             return None
         return self.image(resolution.digest)
 

@@ -1,0 +1,64 @@
+"""From what a user names, a file or an image in a registry, to an image in the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from pinnace import reference as references
+from pinnace import supply
+from pinnace.config import Settings
+from pinnace.errors import UsageError
+from pinnace.progress import Progress
+from pinnace.reference import Reference
+from pinnace.sources import local, locations, platforms
+from pinnace.store import Image, Store
+
+
+def fetch(
+    text: str,
+    *,
+    store: Store,
+    settings: Settings,
+    progress: Callable[[], Progress],
+    name: str | None = None,
+    platform: str | None = None,
+) -> tuple[Reference, Image]:
+    """The image that ``text`` means, made anew if it changed, and what it is called in the store.
+
+    That is ``name`` if given, else what the file calls it, else ``localhost/FILE``. Raises
+    ReferenceError, RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
+    """
+    location = locations.parse(text)
+    if location is None:
+        if name:
+            raise UsageError(f"{text} has a name already", hint="--name is for images from files")
+        parsed = references.parse(text)
+        image = supply.ensure(
+            parsed, store=store, settings=settings, platform=platform, progress=progress, refresh=True
+        )
+        return parsed, image
+    called = _checked(name) if name else None
+    platform = platforms.parse(platform) if platform else platforms.host()
+    supply.load_site_packages()
+    with progress() as display:
+        source = local.open_source(location, os.path.join(store.root, "tmp"), display.message)
+        reference = called or local.reference_of(location, source)
+        pull = supply.Pull(store, settings, display, source, origin=_origin(location))
+        return reference, pull.run(reference, platform)
+
+
+def _checked(name: str) -> Reference:
+    parsed = references.parse(name)
+    if parsed.digest:
+        raise UsageError(
+            f"{name} holds a digest, which is not to be chosen", hint="write --name NAME or --name NAME:TAG"
+        )
+    return parsed
+
+
+def _origin(location: locations.Location) -> str:
+    if location.path == locations.STDIN:
+        return "standard input"
+    path = os.path.abspath(location.path)
+    return str(locations.Location(location.transport or "file", path, location.image))

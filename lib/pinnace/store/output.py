@@ -1,0 +1,121 @@
+"""An image's squashfs file written where the user wants it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+
+from pinnace import digest as digests
+from pinnace.errors import StoreError
+from pinnace.layers.squash import sync
+from pinnace.reference import Reference
+
+_CHUNK = 16 << 20
+
+
+def file_name(reference: Reference) -> str:
+    """What enroot calls the file of an image: ``IMAGE+TAG.sqsh``, with ``/`` as ``+``."""
+    name = reference.repository.removeprefix("library/").replace("/", "+")
+    return f"{name}+{reference.tag or digests.short(reference.digest or '')}.sqsh"
+
+
+def is_directory(path: str) -> bool:
+    """Whether ``path`` is to hold files under names of their own."""
+    return path.endswith("/") or os.path.isdir(path)
+
+
+def target(path: str, reference: Reference) -> str:
+    """The file that ``path`` means for the image ``reference``."""
+    return os.path.join(path, file_name(reference)) if is_directory(path) else path
+
+
+def check(path: str, *, force: bool) -> None:
+    """Raises StoreError if no file can be written at ``path``: to be known before an image is pulled."""
+    if is_directory(path):
+        path = os.path.join(path, "")
+    elif os.path.lexists(path) and not force:
+        raise _exists(path)
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise StoreError(
+            f"cannot write {path}: there is no directory {directory}", hint="make it", identifier="output"
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write {path}: {directory} is not yours to write to", identifier="output")
+
+
+def write(source: str, path: str, *, force: bool) -> None:
+    """Copy the file ``source`` to ``path``, which appears complete or not at all. Raises StoreError."""
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path) or "."
+        )
+        try:
+            os.fchmod(descriptor, 0o666 & ~_umask())
+            _copy(source, descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _publish(temporary, path, force)
+        sync(os.path.dirname(path) or ".")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}",
+            hint="write elsewhere, or make room",
+            identifier="output",
+        ) from None
+    finally:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def _publish(temporary: str, path: str, force: bool) -> None:
+    if force:
+        os.rename(temporary, path)
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename it replaces nothing that appeared meanwhile
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise _exists(path) from None
+        os.rename(temporary, path)
+
+
+def _copy(source: str, descriptor: int) -> None:
+    origin = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        left = os.fstat(origin).st_size
+        while left:
+            left -= _copied(origin, descriptor, min(left, _CHUNK))
+    finally:
+        os.close(origin)
+
+
+def _copied(origin: int, descriptor: int, count: int) -> int:
+    """Copy up to ``count`` bytes: within the kernel, shared where the file system can."""
+    with suppress(OSError):
+        copied = os.copy_file_range(origin, descriptor, count)
+        if copied:
+            return copied
+    piece = os.read(origin, count)
+    if not piece:
+        raise OSError(5, "the image became shorter")
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(piece)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _exists(path: str) -> StoreError:
+    return StoreError(f"{path} exists", hint="--force replaces it", identifier="file-exists")
