@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -31,12 +32,21 @@ def describe(root: Path) -> dict[str, tuple[object, ...]]:
         if not stat.S_ISLNK(kind):
             attributes = {
                 key: os.getxattr(path, key)
-                for key in os.listxattr(path)
+                for key in _attributes(path)
                 if key.startswith("user.") and key != "user.rootlesscontainers"
             }
         mode = 0o777 if stat.S_ISLNK(kind) else stat.S_IMODE(status.st_mode) & 0o1777
         found[name] = (kind, mode, int(status.st_mtime), content, tuple(sorted(attributes.items())))
     return found
+
+
+def _attributes(path: Path) -> list[str]:
+    try:
+        return os.listxattr(path)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:  # a squashfs in which no file has any
+            return []
+        raise
 
 
 def entry(

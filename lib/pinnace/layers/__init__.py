@@ -8,6 +8,7 @@
     squash.py          the programs tar2sqfs and sqfs2tar
     conversion.py      a layer's blob → its squashfs file
     tree.py            a layer's tree, and layers merged bottom to top
+    splice.py          compressed blocks copied, metadata written new
     assembly.py        layers' squashfs files → an image's squashfs file
 
 A layer file is squashfs as tar2sqfs writes it, with these conventions: everything belongs to

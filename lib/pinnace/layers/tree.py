@@ -8,24 +8,45 @@ from collections.abc import Iterable, Iterator
 
 from pinnace.errors import ImageError
 from pinnace.layers import names, tar
-from pinnace.layers.stream import ByteStream
 from pinnace.layers.tar import Entry
+from pinnace.squashfs import format as layout
+from pinnace.squashfs.format import Content
+from pinnace.squashfs.reader import Inode, SquashFile
 
 _MAX_SYMLINKS = 40
+#: Bytes of a layer's index that are read: a path of 4 KiB for each of some ten thousand actions.
+_MAX_INDEX = 64 << 20
+
+_SOCKET = b"s"
+
+#: The basic inode type of each kind of entry, and the other way round. There are no sockets in tar.
+INODE_KINDS = {
+    tar.DIRECTORY: layout.DIRECTORY,
+    tar.FILE: layout.FILE,
+    tar.SYMLINK: layout.SYMLINK,
+    tar.DEVICE: layout.BLOCK_DEVICE,
+    tar.CHARACTER: layout.CHARACTER_DEVICE,
+    tar.FIFO: layout.FIFO,
+    _SOCKET: layout.SOCKET,
+}
+_KINDS = {kind: letter for letter, kind in INODE_KINDS.items()}
 
 
 class Node:
     """A file of any kind. One that has several names is in the tree several times.
 
-    ``entry`` holds its attributes; ``entry.path`` is where its content lies in the layer that
-    has the number ``layer``. ``children`` is empty for all but directories.
+    ``entry`` holds its attributes but no path; ``layer`` is the number of the layer that it
+    comes from. ``children`` is empty for all but directories.
     """
 
-    __slots__ = ("children", "entry", "implicit", "layer")
+    __slots__ = ("children", "content", "entry", "implicit", "layer", "rdev")
 
     def __init__(self, entry: Entry, layer: int, *, implicit: bool = False) -> None:
         self.entry = entry
         self.layer = layer
+        #: Where a regular file's bytes lie in the layer's file.
+        self.content: Content | None = None
+        self.rdev = 0
         #: A directory that no entry lists: it gives its attributes to nothing.
         self.implicit = implicit
         self.children: dict[bytes, Node] = {}
@@ -44,31 +65,42 @@ class LayerTree:
         self.actions = actions
 
 
-def read(stream: ByteStream, layer: int, name: str) -> LayerTree:
-    """The tree of a layer file that comes as a tar stream. Raises ImageError."""
-    root = _implicit(layer)
-    index = b"[]"
-    for entry in tar.entries(stream, name):
-        parts = names.split(entry.path, name)
-        if parts == (names.SIDE, names.INDEX):
-            index = stream.exactly(entry.size)
-            stream.skip(tar.padding(entry.size))
-            continue
-        stream.skip(entry.size + tar.padding(entry.size))
-        if not parts:
-            root.entry, root.implicit = entry, entry.group == tar.IMPLICIT_GROUP
-            continue
-        parent = _directory(root, parts[:-1], layer)
-        if entry.kind == tar.LINK:
-            parent.children[parts[-1]] = _find(root, names.split_target(entry.link, name), name)
-            continue
-        node = Node(entry, layer, implicit=entry.group == tar.IMPLICIT_GROUP)
-        old = parent.children.get(parts[-1])
-        if old is not None:
-            node.children = old.children
-        parent.children[parts[-1]] = node
+def read(layer: SquashFile, number: int) -> LayerTree:
+    """The tree of a layer file. Raises ImageError."""
+    root_inode = layer.root()
+    root = _node(root_inode, number)
+    nodes: dict[int, Node] = {}
+    todo = [(root, root_inode)]
+    while todo:
+        directory, inode = todo.pop()
+        for name, child in layer.children(inode):
+            node = nodes.get(id(child))
+            if node is None:
+                node = nodes[id(child)] = _node(child, number)
+                if node.is_directory:
+                    todo.append((node, child))
+            elif node.is_directory:
+                raise layer.damaged("a directory has two names")
+            directory.children[name] = node
     side = root.children.pop(names.SIDE, None)
-    return LayerTree(root, side.children if side else {}, json.loads(index))
+    return LayerTree(root, side.children if side else {}, _actions(layer, side))
+
+
+def _actions(layer: SquashFile, side: Node | None) -> list[list[str]]:
+    index = side.children.get(names.INDEX) if side else None
+    if index is None or index.content is None:
+        return []
+    actions: list[list[str]] = json.loads(layer.read(index.content, _MAX_INDEX))
+    return actions
+
+
+def _node(inode: Inode, layer: int) -> Node:
+    kind = _KINDS[inode.kind]
+    size = inode.content.size if inode.content else 0
+    entry = Entry(b"", kind, inode.mode, size, inode.mtime, inode.target, inode.group, inode.xattrs)
+    node = Node(entry, layer, implicit=kind == tar.DIRECTORY and inode.group == tar.IMPLICIT_GROUP)
+    node.content, node.rdev = inode.content, inode.rdev
+    return node
 
 
 def merge(layers: Iterable[LayerTree]) -> Node:
@@ -199,28 +231,6 @@ def _lower(image: Node, target: bytes, path: bytes) -> Node:
             hint="build the image anew",
             identifier="malformed-layer",
         )
-    return node
-
-
-def _find(root: Node, parts: tuple[bytes, ...], name: str) -> Node:
-    node = root
-    for part in parts:
-        child = node.children.get(part)
-        if child is None:
-            raise tar.malformed(
-                name, f"a hard link leads to {tar.printable(b'/'.join(parts))}, which is not there"
-            )
-        node = child
-    return node
-
-
-def _directory(root: Node, parts: tuple[bytes, ...], layer: int) -> Node:
-    node = root
-    for part in parts:
-        child = node.children.get(part)
-        if child is None:
-            child = node.children[part] = _implicit(layer)
-        node = child
     return node
 
 

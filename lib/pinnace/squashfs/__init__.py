@@ -1,5 +1,12 @@
-"""Squashfs files: what they must look like before anything is done with them."""
+"""Squashfs files: what they must look like before anything is done with them, and their metadata.
 
-from pinnace.squashfs.superblock import Superblock, check
+format.py      structures on disk
+superblock.py  the check that a file is squashfs and all there
+metadata.py    metadata blocks
+reader.py      a file's tree
+writer.py      the tables of a new file
+"""
 
-__all__ = ["Superblock", "check"]
+from pinnace.squashfs.superblock import Summary, check
+
+__all__ = ["Summary", "check"]
