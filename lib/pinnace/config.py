@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnace import paths
 from pinnace.errors import ConfigurationError
+from pinnace.registry_rules import KEYS as _REGISTRY_KEYS
+from pinnace.registry_rules import Registry
 from pinnace.reference import registry_host
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -158,6 +160,9 @@ KEYS = (
     ),
     Key("tag_ttl", _integer, 3600, "seconds for which a tag's digest is not asked again"),
     Key("connections", _integer, 4, "layers downloaded at the same time"),
+    Key("connections_per_host", _integer, 8, "connections to one registry host at the same time"),
+    Key("part_size", _size, 4 << 20, "bytes of the parts in which large layers are fetched; 0: whole"),
+    Key("retries", _integer, 5, "attempts after one that failed without any progress"),
     Key("connect_timeout", _integer, 30, "seconds to wait for a registry to accept a connection"),
     Key("stall_timeout", _integer, 60, "seconds without a byte after which a transfer is given up"),
     Key("compressor", _one_of("zstd", "lz4", "gzip"), "zstd", "compression of squashfs files"),
@@ -246,7 +251,7 @@ def _apply_registries(settings: Settings, tables: Any, origin: str) -> None:
                 raise _unknown(name, list(_REGISTRY_KEYS), f'{origin}, [registries."{host}"]')
             rules[name] = _parsed(_REGISTRY_KEYS[name], value, f"registries.{host}.{name}", origin)
         host = registry_host(host)
-        settings.registries[host] = Registry(**rules)
+        settings.registries[host] = replace(settings.registry(host), **rules)
         settings.origins[f"registries.{host}"] = origin
 
 

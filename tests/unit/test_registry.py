@@ -18,7 +18,8 @@ from pinnace import reference
 from pinnace.errors import RegistryError
 from pinnace.registry import RegistryClient, Transport
 from pinnace.registry.authorization import parse_challenge
-from pinnace.registry.transport import is_loopback, new_session
+from pinnace.registry.connections import is_loopback, new_session
+from pinnace.registry_rules import Registry
 
 BODY = bytes(range(256)) * 4096
 DIGEST = "sha256:" + hashlib.sha256(BODY).hexdigest()
@@ -41,6 +42,8 @@ class Broken(io.BytesIO):
         if not piece:
             raise ConnectionResetError("reset")
         return piece
+
+    read1 = read
 
 
 class Wire(requests.adapters.BaseAdapter):
@@ -246,12 +249,12 @@ def test_passing_failures_are_tried_again() -> None:
             Answer(body=BODY),
         )
     )
-    assert play.blob() == BODY and len(play.slept) == 3 and play.slept[2] == 7
+    assert play.blob() == BODY and len(play.slept) == 3 and play.slept[2] >= 7
 
 
 def test_a_failure_that_stays_is_told() -> None:
     play = Play(lambda request: Answer(503))
-    assert "503" in str(play.refused()) and len(play.wire.seen) == 4
+    assert "503" in str(play.refused()) and len(play.wire.seen) == 6
 
 
 def test_a_refused_connection_is_not_tried_again() -> None:
@@ -268,7 +271,8 @@ def test_a_broken_transfer_goes_on_where_it_broke() -> None:
         if wanted is None:
             return Answer(body=BODY, breaks_after=300_000)
         start = int(str(wanted)[len("bytes=") : -1])
-        return Answer(206, BODY[start:])
+        said = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+        return Answer(206, BODY[start:], headers={"Content-Range": said})
 
     play = Play(answer)
     assert play.blob() == BODY
@@ -338,7 +342,7 @@ def test_plain_http_is_for_this_machine(host: str, loopback: bool) -> None:
 
 
 def test_plain_http_can_be_configured() -> None:
-    assert Transport("h.io", plain_http=True).base == "http://h.io"
+    assert Transport("h.io", rules=Registry(plain_http=True)).base == "http://h.io"
 
 
 def test_a_challenge_may_hold_quoted_commas() -> None:

@@ -1,27 +1,34 @@
-"""HTTP for registries: which scheme, which redirects, when to try again, and errors in words."""
+"""One exchange with a registry: which scheme, which redirects, when to try again, errors in words."""
 
 from __future__ import annotations
 
-import ipaddress
+import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from pinnace.errors import RegistryError
+from pinnace.registry import retry
+from pinnace.registry.connections import (
+    certificates,
+    is_loopback,
+    is_plain_http,
+    new_session,
+    proxies_for,
+    tls_problem,
+)
+from pinnace.registry_rules import Registry
 
 if TYPE_CHECKING:
     import requests
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MAX_REDIRECTS = 5
-_TRANSIENT = frozenset((429, 500, 502, 503, 504))
-#: For requests: go there directly, whatever the environment says.
-_NO_PROXIES: dict[str, Any] = {"http": None, "https": None, "all": None}
-#: Attempts at one request, and the longest wait between two that a registry may ask for (seconds).
-ATTEMPTS = 4
-_MAX_WAIT = 30.0
+#: Bytes of an answer's body that are read to keep its connection.
+_SMALL = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -35,26 +42,36 @@ class Timeouts:
 class Transport:
     """Sends requests to one registry host and follows its redirects to others.
 
-    ``session`` is a requests session; tests give one with adapters of their own.
+    ``scheme`` overrides what ``rules`` and the host say. ``session`` is a requests session; tests
+    give one with adapters of their own. Several threads may use a transport.
     """
 
     def __init__(
         self,
         host: str,
         *,
-        plain_http: bool = False,
-        ca: str | None = None,
+        rules: Registry | None = None,
+        scheme: str | None = None,
         timeouts: Timeouts | None = None,
+        policy: retry.Policy | None = None,
         session: requests.Session | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self.host = host
-        self.base = f"{'http' if plain_http or (is_loopback(host) and not ca) else 'https'}://{host}"
-        timeouts = timeouts or Timeouts()
-        self._timeout = (timeouts.connect, timeouts.stall)
-        self._ca = ca
-        self._session = session or new_session()
+        self.rules = rules or Registry()
+        self.base = f"{scheme or _scheme(host, self.rules)}://{host}"
+        self.timeouts = timeouts or Timeouts()
+        self.policy = policy or retry.Policy()
+        self._timeout = (self.timeouts.connect, self.timeouts.stall)
+        self._session = session or new_session(lambda name: self.rules if name == host else Registry())
         self._sleep = sleep
+        #: Whether there has ever been an answer: then a refused connection is one that may pass.
+        self._reached = False
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two attempts."""
+        if seconds > 0:
+            (self._sleep or time.sleep)(seconds)
 
     def get(
         self,
@@ -69,26 +86,34 @@ class Transport:
         ``url`` may be relative to the registry. ``form`` is sent as the request's body, and follows
         no redirect. Raises RegistryError if there is no answer.
         """
-        url = urljoin(self.base, url)
-        attempt = 0
+        failures = 0
         while True:
-            attempt += 1
+            asked = None
             try:
-                response = self._follow(url, dict(headers or {}), method, form)
+                response = self._follow(urljoin(self.base, url), dict(headers or {}), method, form)
+            except _OtherScheme:
+                continue
             except _Broken as error:
-                if attempt >= ATTEMPTS:
+                failures += 1
+                if failures > self.policy.retries:
                     raise RegistryError(
-                        f"registry {self.host} broke the connection {attempt} times",
+                        f"registry {self.host} broke the connection {failures} times",
                         context=str(error),
                         hint="try again later",
                         identifier="registry-unreachable",
                     ) from None
-                self._sleep(2.0 ** (attempt - 2))
-                continue
-            if response.status_code not in _TRANSIENT or attempt >= ATTEMPTS:
-                return response
-            response.close()
-            self._sleep(_wait(response, attempt))
+            else:
+                failures += 1
+                asked = retry.retry_after(response.headers.get("Retry-After"), time.time())
+                if (
+                    response.status_code not in retry.TRANSIENT
+                    or failures > self.policy.retries
+                    or not self.policy.bears(asked)
+                    or retry.is_used_up(response.headers)
+                ):
+                    return response
+                discard(response)
+            self.pause(self.policy.delay(failures, asked, random.random()))
 
     def _follow(
         self, url: str, headers: dict[str, str], method: str, form: Mapping[str, str] | None = None
@@ -98,14 +123,18 @@ class Transport:
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location or form is not None:
                 return response
-            response.close()
+            discard(response)
             target = self._redirect_target(url, location)
-            if _origin(target) != _origin(url):
+            if not same_origin(target, url):
                 # Object stores refuse a request with a second kind of authorisation, and the
                 # token is none of their business.
                 headers.pop("Authorization", None)
             url = target
-        raise RegistryError(f"registry {self.host} redirects without end", identifier="registry-redirect")
+        raise RegistryError(
+            f"registry {self.host} redirects without end",
+            hint="tell the registry's administrator",
+            identifier="registry-redirect",
+        )
 
     def _redirect_target(self, url: str, location: str) -> str:
         try:
@@ -116,10 +145,13 @@ class Transport:
             raise RegistryError(
                 f"registry {self.host} redirects to {target!r}", identifier="registry-redirect"
             )
-        if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
+        host = urlsplit(target).netloc.rpartition("@")[2]
+        downgrade = urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http"
+        if downgrade and not self.rules.allows_http_redirect(host):
             raise RegistryError(
-                f"registry {self.host} redirects from https to http at {urlsplit(target).netloc}",
-                hint="tell the registry's administrator",
+                f"registry {self.host} redirects from https to http at {host}",
+                hint=f'set http_redirects = ["{host}"] in [registries."{self.host}"] of pinnace.toml '
+                "if that is meant",
                 identifier="registry-redirect",
             )
         return target
@@ -131,11 +163,8 @@ class Transport:
 
         # identity: digests are of the bytes as stored, so nobody may compress them on the way.
         headers = {"Accept-Encoding": "identity", **headers}
-        verify = self._ca if self._ca and _origin(url) == _origin(self.base) else True
-        # What is trusted without https because it stays on this machine must not go to a proxy.
-        proxies = _NO_PROXIES if is_loopback(urlsplit(url).netloc.rpartition("@")[2]) else None
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 url,
                 headers=headers,
@@ -143,15 +172,19 @@ class Transport:
                 stream=True,
                 allow_redirects=False,
                 timeout=self._timeout,
-                verify=verify,
-                proxies=proxies,
+                proxies=proxies_for(url),  # type: ignore[arg-type]
             )
         except requests.exceptions.SSLError as error:
+            reason = _reason(error)
+            if is_plain_http(reason):
+                self._fall_back(url)
+            raise self._untrusted(url, reason) from None
+        except requests.exceptions.ProxyError as error:
             raise RegistryError(
-                f"no trusted https connection to {urlsplit(url).netloc}",
+                f"the proxy for {urlsplit(url).netloc} cannot be used",
                 context=_reason(error),
-                hint=f'set ca or plain_http in [registries."{self.host}"] of pinnace.toml if that is meant',
-                identifier="registry-tls",
+                hint="check https_proxy, http_proxy and no_proxy",
+                identifier="registry-unreachable",
             ) from None
         except requests.exceptions.ConnectTimeout:
             raise self._unreachable(url, f"no connection within {self._timeout[0]} s") from None
@@ -159,14 +192,37 @@ class Transport:
             raise _Broken(f"no answer within {self._timeout[1]} s") from None
         except requests.exceptions.ConnectionError as error:
             reason = _reason(error)
-            if _never_connected(error):
+            if "alert" in reason and url.startswith("https:"):  # TLS 1.3 tells it after the handshake
+                raise self._untrusted(url, reason) from None
+            if _never_connected(error) and not self._reached:
+                if "refused" in reason:
+                    self._fall_back(url)
                 raise self._unreachable(url, reason) from None
             raise _Broken(reason) from None
-        except (OSError, ValueError) as error:  # its own checks: a CA file that is missing, a malformed URL
+        except requests.exceptions.RequestException as error:  # a malformed URL or header
+            raise RegistryError(f"cannot ask {urlsplit(url).netloc}: {_reason(error)}") from None
+        except (OSError, ValueError) as error:
             raise RegistryError(f"cannot ask {urlsplit(url).netloc}: {error}") from None
+        self._reached = True
+        return response
+
+    def _fall_back(self, url: str) -> None:
+        """Go on with plain http where the rules allow it. Raises _OtherScheme then."""
+        if self.rules.http_fallback and self.base.startswith("https:") and same_origin(url, self.base):
+            self.base = f"http://{self.host}"
+            raise _OtherScheme
+
+    def _untrusted(self, url: str, reason: str) -> RegistryError:
+        where = urlsplit(url).netloc.rpartition("@")[2]
+        return RegistryError(
+            f"no trusted https connection to {where}",
+            context=reason,
+            hint=tls_problem(reason, where),
+            identifier="registry-tls",
+        )
 
     def _unreachable(self, url: str, reason: str) -> RegistryError:
-        where = urlsplit(url).netloc
+        where = urlsplit(url).netloc.rpartition("@")[2]
         return RegistryError(
             f"cannot connect to {where}",
             context=reason,
@@ -179,29 +235,22 @@ class _Broken(Exception):
     """A connection that failed in a way that may pass."""
 
 
-def new_session() -> requests.Session:
-    """A session that takes proxies from the environment, but no credentials from ~/.netrc."""
-    import requests
-
-    class Session(requests.Session):
-        def get_redirect_target(self, resp: requests.Response) -> None:
-            """None always: redirects are ours, and requests would read their bodies without a limit."""
-
-    session = Session()
-    session.auth = lambda request: request
-    session.headers["User-Agent"] = "pinnace"
-    return session
+class _OtherScheme(Exception):
+    """The base address has changed: ask again there."""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (``name`` or ``name:port``) is this machine itself."""
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def discard(response: requests.Response) -> None:
+    """Be done with an answer; a short body is read, so that its connection can be used again."""
+    from urllib3.exceptions import HTTPError
+
+    size = response.headers.get("Content-Length", "")
+    if size.isascii() and size.isdigit() and len(size) < 6 and int(size) <= _SMALL:
+        with suppress(HTTPError, OSError):
+            response.raw.read(_SMALL, decode_content=False)
+            if response.raw.read(1, decode_content=False) == b"":
+                response.raw.release_conn()
+                return
+    response.close()
 
 
 def is_web_address(url: str) -> bool:
@@ -213,6 +262,12 @@ def is_web_address(url: str) -> bool:
         return False
 
 
+def _scheme(host: str, rules: Registry) -> str:
+    if rules.plain_http is not None:
+        return "http" if rules.plain_http else "https"
+    return "http" if is_loopback(host) and not certificates(host, rules) else "https"
+
+
 def same_origin(one: str, other: str) -> bool:
     """Whether two addresses have scheme, host and port in common."""
     return _origin(one) == _origin(other)
@@ -221,11 +276,6 @@ def same_origin(one: str, other: str) -> bool:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _wait(response: requests.Response, attempt: int) -> float:
-    asked = response.headers.get("Retry-After", "")
-    return min(float(asked), _MAX_WAIT) if asked.isascii() and asked.isdigit() else 2.0 ** (attempt - 2)
 
 
 def _never_connected(error: BaseException) -> bool:
