@@ -47,11 +47,15 @@ class Registry:
 
 @dataclass
 class Settings:
-    """Every value in force and the source of each."""
+    """Every value in force and the source of each.
+
+    ``environment`` is where credentials are looked for besides files; it may hold some.
+    """
 
     values: dict[str, Any]
     origins: dict[str, str]
     registries: dict[str, Registry] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -192,6 +196,7 @@ def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -
     """Read every source. Raises ConfigurationError naming file, key and what is expected."""
     environment = os.environ if environment is None else environment
     settings = Settings({key.name: key.default for key in KEYS}, {key.name: "default" for key in KEYS})
+    settings.environment = environment
     for file in filter(os.path.exists, _system_files(directory or paths.SYSCONFDIR)):
         _apply_file(settings, file, system=True)
     for file in filter(os.path.exists, _own_files(environment)):

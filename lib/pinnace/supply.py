@@ -58,9 +58,10 @@ def ensure(
         if settings["pull"] == policies.NEVER:
             raise policies.not_cached(reference, platform, store)
     load_site_packages()
+    from pinnace.credentials import dumps
     from pinnace.progress import Progress
 
-    with (progress or Progress)() as display:
+    with (progress or Progress)() as display, dumps.forbidden():
         try:
             return Pull(store, settings, display, source).run(reference, platform)
         except RegistryError as error:
@@ -116,7 +117,7 @@ class Pull:
         from pinnace.store.build import workspace
         from pinnace.store.images import Resolution
 
-        source = self._source or registry_source(reference, self._settings)
+        source = self._source or registry_source(reference, self._settings, self._progress.message)
         known = self._store.resolution(reference, platform)
         present = self._store.image(known.digest) if known else None
         form = squash_format(self._settings)
@@ -267,12 +268,18 @@ class _Stopped(Exception):
     """A transfer that ended because another failed."""
 
 
-def registry_source(reference: Reference, settings: Settings) -> ImageSource:
-    """The source that the registry of ``reference`` is, reached as ``settings`` say."""
+def registry_source(
+    reference: Reference, settings: Settings, warn: Callable[[str], None] | None = None
+) -> ImageSource:
+    """The source that the registry of ``reference`` is, reached as ``settings`` say.
+
+    ``warn`` takes what a user should know about his credentials.
+    """
+    from pinnace.credentials import keyrings
     from pinnace.registry import connect
     from pinnace.sources.registry import RegistrySource
 
-    return RegistrySource(connect(reference.registry, settings))
+    return RegistrySource(connect(reference.registry, settings, keyrings(reference, settings, warn)))
 
 
 def squash_format(settings: Settings, pipelines: int | None = None) -> Format:

@@ -16,7 +16,7 @@ class Commands(click.Group):
 
     #: enroot's users look for this one.
     aliases = {"import": "pull"}
-    names = ("run", "pull", "images", "inspect", "rm", "doctor", "config")
+    names = ("run", "pull", "images", "inspect", "rm", "login", "logout", "doctor", "config")
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.names)

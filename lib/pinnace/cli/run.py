@@ -74,6 +74,7 @@ def _run(arguments: list[str]) -> int:
 
     settings = config.load()
     options = _options(given, rest[0], settings)
+    os.environ.pop("PINNACE_PASSWORD", None)  # it was for the pull, not for what runs now
     plan = build.run(options, command, os.environ, identity.current(), build.tools(settings))
     if any(name == "--dry-run" for name, _ in given):
         import json

@@ -15,6 +15,6 @@ environment or a file that others can read; an error names a place, never what i
 registry's side is in ``pinnace.registry.authorization``. Standard library alone.
 """
 
-from pinnace.credentials.keyring import Keyring, find
+from pinnace.credentials.keyring import Keyring, find, keyrings
 
-__all__ = ["Keyring", "find"]
+__all__ = ["Keyring", "find", "keyrings"]

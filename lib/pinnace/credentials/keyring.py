@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pinnace.config import Settings
 from pinnace.credentials import docker, enroot, saved, variables
 from pinnace.credentials.files import Question, Surroundings
+from pinnace.reference import Reference
 from pinnace.secret import Credential
 
 Warn = Callable[[str], None]
@@ -40,6 +41,16 @@ def find(
     """
     keyring = Keyring(host, user, settings=settings, environment=environment, warn=warn)
     return keyring.find(repository, realm)
+
+
+def keyrings(reference: Reference, settings: Settings, warn: Warn | None = None) -> Callable[[str], Keyring]:
+    """For each host that ``reference`` may be read from, a keyring; its user is known at its registry alone."""
+
+    def keyring(host: str) -> Keyring:
+        user = reference.user if host == reference.registry else None
+        return Keyring(host, user, settings=settings, environment=settings.environment, warn=warn)
+
+    return keyring
 
 
 class Keyring:

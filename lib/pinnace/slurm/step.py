@@ -29,6 +29,10 @@ ANSWER = 3
 #: of the job stays data: nothing in it can change what the launcher executes or imports.
 _PREFIXES = ("PINNACE_", "XDG_", "SSL_CERT_")
 _NAMES = frozenset(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
+#: Where credential helpers are looked for, whatever the job's PATH is.
+_HELPERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Slurm records the environment of jobs: no place for a password, so it is not taken from there.
+_REFUSED = frozenset(("PINNACE_PASSWORD",))
 
 
 def main() -> int:
@@ -49,8 +53,18 @@ def main() -> int:
 def configuration(job: Mapping[str, str]) -> dict[str, str]:
     """The variables of the job's environment that the launcher takes as its own."""
     return {
-        name: value for name, value in job.items() if name.startswith(_PREFIXES) or name.lower() in _NAMES
+        name: value
+        for name, value in job.items()
+        if (name.startswith(_PREFIXES) or name.lower() in _NAMES) and name not in _REFUSED
     }
+
+
+def for_credentials(job: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which the user's credentials are found; helpers are those of the system.
+
+    All of the job's, since enroot's file may name any of them.
+    """
+    return {name: value for name, value in job.items() if name not in _REFUSED} | {"PATH": _HELPERS}
 
 
 def _make() -> NoReturn:
@@ -62,6 +76,7 @@ def _make() -> NoReturn:
     from pinnace.container import build, executor, identity
 
     settings = config.load()
+    settings.environment = for_credentials(request.environment)
     options = _options(request, settings)
     plan = build.step(options, identity.current(), build.tools(settings), ANSWER)
     executor.execute(plan)
