@@ -9,7 +9,8 @@ import re
 FILE_SUFFIXES = (".sqsh", ".squashfs", ".sqfs", ".sif", ".img", ".tar", ".tar.gz", ".tgz", ".tar.zst")
 _SOURCES = ("oci:", "oci-archive:", "docker-archive:", "tar:", "dir:", "sqsh:")
 _HOST = re.compile(
-    r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?:[a-z]{2,}|[0-9]{1,3})(?::[0-9]{1,5})?", re.IGNORECASE
+    r"(?:(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|localhost(?=:))(?::[0-9]{2,5})?",
+    re.IGNORECASE,
 )
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -53,7 +54,7 @@ def whole(text: str) -> str | None:
     if "#" in text or "@" in text:
         return None
     first, separator, _ = text.partition("/")
-    if not separator and (_HOST.fullmatch(text) or re.fullmatch(r"localhost:[0-9]{2,5}", text)):
+    if not separator and _HOST.fullmatch(text):
         if text.endswith(FILE_SUFFIXES):
             return f"there is no such file here, and a file's path begins with ./ or /: write ./{text}"
         return _only_registry(text)

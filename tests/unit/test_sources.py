@@ -97,6 +97,50 @@ def test_a_configuration_without_a_config_is_an_empty_one() -> None:
     assert manifests.parse_configuration(content, "x").config == {}
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"config": {**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}}, "a Helm chart"),
+        ({"layers": [{**LAYER, "mediaType": "application/vnd.in-toto+json"}]}, "an attestation"),
+        (
+            {"layers": [{**LAYER, "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json"}]},
+            "a cosign signature",
+        ),
+        (
+            {"config": {**CONFIG, "mediaType": "application/vnd.sylabs.sif.config.v1+json"}},
+            "a Singularity image",
+        ),
+        (
+            {
+                "artifactType": "application/vnd.cncf.notary.signature",
+                "config": {**CONFIG, "mediaType": "application/vnd.oci.empty.v1+json"},
+            },
+            "a notary signature",
+        ),
+    ],
+)
+def test_what_is_no_image_is_named(change: dict[str, Any], what: str) -> None:
+    with pytest.raises(ImageError, match=f"not a container image but {what}") as caught:
+        manifests.parse_manifest(raw({**IMAGE, **change}), "x")
+    assert caught.value.identifier == "not-an-image"
+
+
+def test_foreign_layers_are_named() -> None:
+    foreign = {**LAYER, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}
+    with pytest.raises(ImageError, match="a foreign layer"):
+        manifests.parse_manifest(raw({**IMAGE, "layers": [foreign]}), "x")
+
+
+def test_an_index_of_nothing_but_attestations_is_no_image() -> None:
+    with pytest.raises(ImageError, match="not a container image but a list of attestations"):
+        manifests.select([offer("unknown/unknown")], "linux/amd64", "x")
+
+
+def test_signed_schema_1_is_refused_by_its_type() -> None:
+    with pytest.raises(ImageError, match="schema 1"):
+        manifests.is_index(raw({}, "application/vnd.docker.distribution.manifest.v1+prettyjws"), "x")
+
+
 KEYS = st.sampled_from(["config", "layers", "manifests", "digest", "size", "mediaType", "platform"])
 LEAVES = st.none() | st.integers() | st.text(max_size=5)
 
@@ -118,6 +162,18 @@ def test_any_json_is_a_manifest_or_an_error(document: object) -> None:
         (["linux/amd64/v3", "linux/amd64"], "linux/amd64", "linux/amd64"),
         (["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7", "linux/arm/v7"),
         (["unknown/unknown", "linux/amd64"], "linux/amd64", "linux/amd64"),
+        (
+            ["linux/amd64", "linux/amd64/v2", "linux/amd64/v4", "linux/amd64/v3"],
+            "linux/amd64/v3",
+            "linux/amd64/v3",
+        ),
+        (["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"], "linux/amd64/v3", "linux/amd64/v2"),
+        (["linux/amd64", "linux/amd64/v4"], "linux/amd64/v3", "linux/amd64"),
+        (["linux/amd64/v1"], "linux/amd64", "linux/amd64/v1"),
+        (["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7", "linux/arm/v6"),
+        (["linux/arm/v6", "linux/arm"], "linux/arm/v7", "linux/arm"),
+        (["linux/arm64/v8", "linux/arm64/v9"], "linux/arm64", "linux/arm64/v8"),
+        (["linux/arm64"], "linux/arm64/v9", "linux/arm64"),
     ],
 )
 def test_the_best_platform_is_chosen(offers: list[str], wanted: str, chosen: str) -> None:
@@ -134,7 +190,21 @@ def test_without_a_fitting_platform_those_there_are_named(offers: list[str]) -> 
 
 @pytest.mark.parametrize(
     ("text", "platform"),
-    [("arm64", "linux/arm64"), ("x86_64", "linux/amd64"), ("linux/arm/v7", "linux/arm/v7")],
+    [
+        ("arm64", "linux/arm64"),
+        ("x86_64", "linux/amd64"),
+        ("linux/arm/v7", "linux/arm/v7"),
+        ("arm", "linux/arm/v7"),
+        ("armhf", "linux/arm/v7"),
+        ("arm/v6", "linux/arm/v6"),
+        ("aarch64", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("arm64/v8", "linux/arm64"),
+        ("linux/aarch64", "linux/arm64"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("linux/amd64/v3", "linux/amd64/v3"),
+        ("windows/amd64", "windows/amd64"),
+    ],
 )
 def test_platforms_may_be_written_short(text: str, platform: str) -> None:
     assert platforms.parse(text) == platform

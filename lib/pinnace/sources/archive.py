@@ -104,7 +104,7 @@ class Archive:
                 f"{self.name} is truncated", hint="copy or make it anew", identifier="damaged-archive"
             ) from None
         except ImageError as error:
-            raise _unreadable(self.name, error) from None
+            raise unreadable(self.name, error) from None
 
     def names(self) -> list[str]:
         """Every member's name, normalised."""
@@ -264,7 +264,7 @@ def _hostile(archive: str, name: bytes) -> ImageError:
     )
 
 
-def _unreadable(archive: str, error: ImageError) -> ImageError:
+def unreadable(archive: str, error: ImageError) -> ImageError:
     """The tar reader's words, which speak of a layer, for an archive."""
     if error.identifier not in ("malformed-layer", "damaged-layer"):
         return error
@@ -280,4 +280,4 @@ def _named(pieces: Iterator[bytes], archive: str) -> Iterator[bytes]:
     try:
         yield from pieces
     except ImageError as error:
-        raise _unreadable(archive, error) from None
+        raise unreadable(archive, error) from None

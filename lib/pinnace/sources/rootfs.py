@@ -18,7 +18,7 @@ from pinnace.layers.squash import squash_reader
 from pinnace.layers.stream import ByteStream
 from pinnace.reference import Reference
 from pinnace.sources import LayerBlob, SourceImage, synthetic
-from pinnace.sources.archive import File
+from pinnace.sources.archive import File, unreadable
 
 Stream = Callable[[], Iterator[bytes]]
 #: Where enroot writes an image's variables, and the bytes that are read of it.
@@ -64,11 +64,11 @@ class RootSource:
 
 def archive(file: File) -> RootSource:
     """The source for the tar archive ``file``, plain or compressed. Raises ImageError if it is none."""
-    plain = file.plain()
-    head = b""
-    while len(head) < tar.BLOCK and (piece := next(plain, b"")):
-        head += piece
-    if len(head) < tar.BLOCK or next(tar.entries(ByteStream(iter((head,))), file.name), None) is None:
+    try:
+        first = next(tar.entries(ByteStream(file.plain()), file.name), None)
+    except ImageError as error:
+        raise unreadable(file.name, error) from None
+    if first is None:
         raise ImageError(
             f"{file.name} is no tar archive, or an empty one",
             hint="tar archives may be plain or compressed with gzip or zstd",
