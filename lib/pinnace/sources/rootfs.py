@@ -93,7 +93,7 @@ class SquashTree:
             recorded = _Recorded(stream)
             for entry in tar.entries(recorded, self._path):
                 yield recorded.taken()
-                wanted = entry.path == _ENVIRONMENT and entry.size <= _MAX_ENVIRONMENT
+                wanted = entry.path.removeprefix(b"./") == _ENVIRONMENT and entry.size <= _MAX_ENVIRONMENT
                 body = b""
                 for piece in stream.pieces(entry.size + tar.padding(entry.size)):
                     if wanted:
