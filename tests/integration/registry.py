@@ -27,7 +27,7 @@ class Registry:
     def __init__(self, directory: Path) -> None:
         self.files = directory / "registry"
         self.log = directory / "registry.log"
-        self.port = _free_port()
+        self.port = free_port()
         configuration = directory / "registry.yml"
         configuration.write_text(
             f"version: 0.1\nlog: {{level: warn}}\n"
@@ -143,7 +143,7 @@ def run(*command: str) -> str:
     return result.stdout
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
