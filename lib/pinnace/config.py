@@ -37,14 +37,6 @@ class Key:
     system: bool = False
 
 
-@dataclass(frozen=True)
-class Registry:
-    """How one registry host is reached."""
-
-    plain_http: bool = False
-    ca: str | None = None
-
-
 @dataclass
 class Settings:
     """Every value in force and the source of each.
@@ -189,7 +181,6 @@ KEYS = (
     ),
 )
 _KEYS = {key.name: key for key in KEYS}
-_REGISTRY_KEYS: dict[str, Callable[[Any], Any]] = {"plain_http": _boolean, "ca": _path}
 
 
 def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -> Settings:
