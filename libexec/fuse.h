@@ -17,8 +17,9 @@ struct fuse_server {
 /*
  * Fork the server of a `fuse-server` operation. It stays in the mount namespace of now: were it in
  * the container's, its own references would keep that namespace, and so itself, alive for ever.
+ * It holds the descriptor lifeline (-1: none) until it ends.
  */
-int fuse_start(const struct field *operation, struct fuse_server *server, struct error *err);
+int fuse_start(const struct field *operation, int lifeline, struct fuse_server *server, struct error *err);
 
 /* Mount the server's file system on target and let the server run. */
 int fuse_mount(struct fuse_server *server, const char *target, struct error *err);

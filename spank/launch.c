@@ -18,7 +18,7 @@
 /* Not the job's PATH: what is found on it would run before the user has a container. */
 #define LAUNCHER_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-enum { FIRST_FREE_FD = 4, PASSED_MAX = 16 };
+enum { ANSWER_FD = 3, LIFELINE_FD = 4, FIRST_FREE_FD = 5, PASSED_MAX = 16 };
 
 /* What is left of the job's environment; the launcher reads the rest as data in the request. */
 static const char *const passed[] = { "HOME=", "USER=", "LOGNAME=", "LANG=", "LC_ALL=", "LC_CTYPE=", NULL };
@@ -94,11 +94,12 @@ static int place_descriptors(const struct launch *launch)
 {
 	int request = fcntl(launch->request, F_DUPFD, FIRST_FREE_FD);
 	int answer = fcntl(launch->answer, F_DUPFD, FIRST_FREE_FD);
+	int lifeline = fcntl(launch->lifeline, F_DUPFD, FIRST_FREE_FD);
 
-	if (request < 0 || answer < 0)
+	if (request < 0 || answer < 0 || lifeline < 0)
 		return -1;
 	if (dup2(request, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0 ||
-	    dup2(answer, FIRST_FREE_FD - 1) < 0)
+	    dup2(answer, ANSWER_FD) < 0 || dup2(lifeline, LIFELINE_FD) < 0)
 		return -1;
 	close_from(FIRST_FREE_FD);
 	return 0;

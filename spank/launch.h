@@ -6,7 +6,7 @@
 
 struct launch {
 	const char *program;
-	int request, answer;      /* descriptors 0 and 3 of the launcher */
+	int request, answer, lifeline; /* descriptors 0, 3 and 4 of the launcher */
 	char *const *environment; /* the job's, of which it gets the few variables it needs */
 };
 

@@ -131,7 +131,7 @@ int slurm_spank_task_exit(spank_t spank, int count, char **arguments)
 	(void)count;
 	(void)arguments;
 	if (tasks_left > 0 && --tasks_left == 0)
-		step_close(&step);
+		step_finish(&step);
 	return 0;
 }
 

@@ -63,6 +63,7 @@ static int ask_launcher(const struct leader *leader, struct error *err)
 		return -1;
 	launch.request = request;
 	launch.answer = leader->step->launcher_end;
+	launch.lifeline = leader->step->lifeline;
 	launch.environment = facts.environment;
 	status = launch_run(&launch, err);
 	if (status == 0)

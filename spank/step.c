@@ -2,11 +2,17 @@
 #include "step.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "../libexec/cleanup.h"
+
+/* Far longer than a server takes, and not worth noticing if one does not end. */
+enum { SERVERS_END_MS = 300 };
 
 /* A robust lock is freed by the kernel when its owner is killed: nobody waits for ever. */
 static int init_lock(pthread_mutex_t *lock)
@@ -47,6 +53,13 @@ int step_open(struct step *step, struct error *err)
 	}
 	step->launcher_end = ends[0];
 	step->task_end = ends[1];
+	if (pipe2(ends, O_CLOEXEC) < 0) {
+		code = errno;
+		step_close(step);
+		return error_set(err, code, "cannot make a pipe for the container's servers");
+	}
+	step->lifeline_end = ends[0];
+	step->lifeline = ends[1];
 	return 0;
 }
 
@@ -54,9 +67,23 @@ void step_close(struct step *step)
 {
 	cleanup_close_fd(&step->launcher_end);
 	cleanup_close_fd(&step->task_end);
+	cleanup_close_fd(&step->lifeline);
+	cleanup_close_fd(&step->lifeline_end);
 	if (step->shared != NULL)
 		(void)munmap(step->shared, sizeof(*step->shared));
 	*step = (struct step)STEP_CLOSED;
+}
+
+void step_finish(struct step *step)
+{
+	struct pollfd servers = { .fd = step->lifeline_end, .events = 0 };
+
+	step->lifeline_end = -1;
+	step_close(step);
+	if (servers.fd < 0)
+		return;
+	(void)poll(&servers, 1, SERVERS_END_MS); /* the end of all writers is told as POLLHUP */
+	(void)close(servers.fd);
 }
 
 /* Throw away what the launcher of a killed leader may have answered. */

@@ -22,16 +22,23 @@ struct step_shared {
 struct step {
 	struct step_shared *shared;
 	int launcher_end, task_end; /* the socket of the answer, which stays in it for all tasks */
+	int lifeline, lifeline_end; /* a pipe that the container's servers hold for writing */
 };
 
 /* A step that was not opened. */
-#define STEP_CLOSED { .shared = NULL, .launcher_end = -1, .task_end = -1 }
+#define STEP_CLOSED { .shared = NULL, .launcher_end = -1, .task_end = -1, .lifeline = -1, .lifeline_end = -1 }
 
 /* Make what the tasks will share: 0 or -1. */
 int step_open(struct step *step, struct error *err);
 
 /* Let go of it. With the last task gone this ends the container's namespaces. */
 void step_close(struct step *step);
+
+/*
+ * Let go of it when the last task has ended, and wait a little for the container's servers to end.
+ * slurmstepd would kill what it finds and sleep a whole second over it.
+ */
+void step_finish(struct step *step);
 
 /* Makes the container: 0 or the exit status of a failure that was told to the user. */
 typedef int step_lead(void *context);

@@ -28,7 +28,7 @@ def run(*command: str, host: dict[str, str] | None = None, **options: object) ->
 
 def step(**options: object) -> Plan:
     asked = Options("/images/a.sqsh", **options)  # type: ignore[arg-type]
-    return build.step(asked, ADA, TOOLS, socket=3)
+    return build.step(asked, ADA, TOOLS, socket=3, lifeline=4)
 
 
 def arguments(plan: Plan, name: str) -> list[list[str]]:
@@ -123,6 +123,12 @@ def test_the_user_and_his_groups_have_names() -> None:
     (passwd, group) = arguments(run("true"), "prepend")
     assert "ada:x:1000:1000:Ada:/home/ada:/bin/bash\n" in passwd[2]
     assert "users:x:1000:\n" in group[2] and "crew:x:2000:\n" in group[2]
+
+
+def test_a_steps_servers_hold_the_lifeline_and_a_runs_do_not() -> None:
+    order = names(step())
+    assert order.index("lifeline") < order.index("fuse-server")
+    assert "lifeline" not in names(run("true"))
 
 
 def test_a_steps_container_is_handed_over_before_what_each_task_does() -> None:

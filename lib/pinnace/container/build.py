@@ -48,13 +48,15 @@ def run(
     return plan
 
 
-def step(options: Options, user: Identity, with_tools: rootfs.Tools, socket: int) -> Plan:
+def step(
+    options: Options, user: Identity, with_tools: rootfs.Tools, socket: int, lifeline: int
+) -> Plan:
     """The plan of a step: the container is handed over, each task joins it and does the rest.
 
     As with pyxis, the image's variables win over the task's and what only the task has stays. The
     shim keeps those that ``--container-env`` names.
     """
-    plan = _container(options, user, with_tools, failure_status=1)
+    plan = _container(options, user, with_tools, failure_status=1, lifeline=lifeline)
     plan.add("pivot")
     plan.add("hand-over", socket)
     for name in environment.HOST_LOCALE:
@@ -69,12 +71,20 @@ def step(options: Options, user: Identity, with_tools: rootfs.Tools, socket: int
     return plan
 
 
-def _container(options: Options, user: Identity, with_tools: rootfs.Tools, failure_status: int) -> Plan:
+def _container(
+    options: Options,
+    user: Identity,
+    with_tools: rootfs.Tools,
+    failure_status: int,
+    lifeline: int | None = None,
+) -> Plan:
     """Everything up to the finished tree, before it is entered."""
     mounts.check_sources(options.mounts)
     plan = Plan()
     plan.add("version", VERSION)
     plan.add("failure-status", failure_status)
+    if lifeline is not None:
+        plan.add("lifeline", lifeline)
     rootfs.add(plan, os.path.abspath(options.image), user, options.remap_root, with_tools)
     mounts.add(plan, mounts.SYSTEM)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))

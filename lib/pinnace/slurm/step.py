@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REQUEST = 0
 ANSWER = 3
+LIFELINE = 4
 
 #: Variables of the job that configure Pinnace and its connections to registries. Everything else
 #: of the job stays data: nothing in it can change what the launcher executes or imports.
@@ -78,7 +79,7 @@ def _make() -> NoReturn:
     settings = config.load()
     settings.environment = for_credentials(request.environment)
     options = _options(request, settings)
-    plan = build.step(options, identity.current(), build.tools(settings), ANSWER)
+    plan = build.step(options, identity.current(), build.tools(settings), ANSWER, LIFELINE)
     executor.execute(plan)
 
 
