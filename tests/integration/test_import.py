@@ -270,14 +270,36 @@ def test_output_writes_a_file_with_the_users_umask(site: Site, layout: Layout, t
     assert status == 0, errors
     image = site.store.images()[0]
     assert output == f"localhost/layout:latest@{image.digest}\n"
-    assert target.read_bytes() == sqsh(image) and stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert site.command("run", "--dry-run", str(target), "true")[0] == 0
+    first = target.read_bytes()
     status, output, errors = site.command("pull", "-q", "-o", str(target), source)
     assert (status, output, errors) == (1, "", f"pinnace: error: {target} exists; --force replaces it\n")
     target.write_bytes(b"old")
     assert site.command("pull", "-q", "-f", "-o", str(target), source)[0] == 0
-    assert target.read_bytes() == sqsh(image)
+    assert target.read_bytes() == first
     assert [path.name for path in target.parent.iterdir()] == ["tool.sqsh"]
+
+
+def test_a_file_holds_its_configuration_as_enroot_writes_it(
+    site: Site, layout: Layout, tmp_path: Path
+) -> None:
+    target, unpacked = tmp_path / "x.sqsh", tmp_path / "out"
+    assert site.command("pull", "-o", str(target), f"oci:{layout.path}")[0] == 0
+    run("unsquashfs", "-q", "-n", "-d", str(unpacked), str(target))
+    environment = (unpacked / "etc/environment").read_text()
+    assert "A=1\n" in environment
+    assert (unpacked / "etc/f").read_text() == "base" and not (unpacked / "gone").exists()
+    ran = subprocess.run(["sh", unpacked / "etc/rc", "echo", "a b"], capture_output=True, text=True)
+    assert ran.stdout == "a b\n" and "exec /bin/sh" in (unpacked / "etc/rc").read_text()
+    again = site.fetch(str(target))[1]
+    assert again.config == {"Env": environment.splitlines()}
+
+
+def test_a_file_without_a_configuration_is_the_stores(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "r.tar").write_bytes(layer(BASE))
+    assert site.command("pull", "-o", f"{tmp_path}/x.sqsh", f"tar:{tmp_path}/r.tar")[0] == 0
+    assert (tmp_path / "x.sqsh").read_bytes() == sqsh(site.store.images()[0])
 
 
 @pytest.mark.parametrize(
@@ -317,7 +339,7 @@ def test_a_file_that_cannot_be_finished_is_not_there(site: Site, tmp_path: Path)
     from pinnace.store import output
 
     with pytest.raises(PinnaceError):
-        output.write("/no/such", str(tmp_path / "x.sqsh"), force=False)
+        output.write(lambda path: output.copy("/no/such", path), str(tmp_path / "x.sqsh"), force=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from pinnace import config, imports, progress
+from pinnace import config, imports, progress, supply
 from pinnace.errors import UsageError
-from pinnace.store import Store, output
+from pinnace.store import Store, lone, output
 
 
 @click.command(
@@ -57,6 +57,8 @@ def pull(
             platform=platform,
         )
         if path:
-            output.write(image.path, output.target(path, reference), force=force)
+            lone.write(
+                image, store, output.target(path, reference), supply.squash_format(settings, 1), force=force
+            )
         if not quiet:
             click.echo(reference.with_digest(image.digest))

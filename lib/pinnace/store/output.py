@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 
 from pinnace import digest as digests
@@ -45,21 +46,21 @@ def check(path: str, *, force: bool) -> None:
         raise StoreError(f"cannot write {path}: {directory} is not yours to write to", identifier="output")
 
 
-def write(source: str, path: str, *, force: bool) -> None:
-    """Copy the file ``source`` to ``path``, which appears complete or not at all. Raises StoreError."""
+def write(make: Callable[[str], None], path: str, *, force: bool) -> None:
+    """Have ``make`` write a file beside ``path``, which then appears complete or not at all.
+
+    Raises StoreError, and what ``make`` raises.
+    """
+    directory = os.path.dirname(os.path.abspath(path))
     temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path) or "."
-        )
-        try:
-            os.fchmod(descriptor, 0o666 & ~_umask())
-            _copy(source, descriptor)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
+        os.close(descriptor)
+        make(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        sync(temporary)
         _publish(temporary, path, force)
-        sync(os.path.dirname(path) or ".")
+        sync(directory)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}",
@@ -86,14 +87,12 @@ def _publish(temporary: str, path: str, force: bool) -> None:
         os.rename(temporary, path)
 
 
-def _copy(source: str, descriptor: int) -> None:
-    origin = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        left = os.fstat(origin).st_size
+def copy(source: str, target: str) -> None:
+    """Copy a file's bytes into a file that is there. Raises OSError."""
+    with open(source, "rb", buffering=0) as origin, open(target, "wb", buffering=0) as copied:
+        left = os.fstat(origin.fileno()).st_size
         while left:
-            left -= _copied(origin, descriptor, min(left, _CHUNK))
-    finally:
-        os.close(origin)
+            left -= _copied(origin.fileno(), copied.fileno(), min(left, _CHUNK))
 
 
 def _copied(origin: int, descriptor: int, count: int) -> int:
