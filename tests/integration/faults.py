@@ -137,7 +137,7 @@ def all_of(*faults: Fault) -> Fault:
     return fault
 
 
-def image_parts(layers: list[tuple[bytes, bytes, str]], **changes: Any) -> tuple[bytes, bytes]:
+def image_parts(layers: list[tuple[bytes, bytes, str]], /, **changes: Any) -> tuple[bytes, bytes]:
     """Configuration and manifest of an image made of (blob, tar, media type)."""
     rootfs = {"type": "layers", "diff_ids": [digest_of(tar) for _, tar, _ in layers]}
     configuration = {
@@ -220,9 +220,9 @@ class Front:
     def forget_faults(self) -> None:
         self._rules.clear()
 
-    def put(self, name: str, tag: str, layers: list[tuple[bytes, bytes, str]], **changes: Any) -> str:
+    def put(self, name: str, tag: str, layers: list[tuple[bytes, bytes, str]]) -> str:
         """Add an image; gives its manifest's digest."""
-        config, manifest = image_parts(layers, **changes)
+        config, manifest = image_parts(layers)
         self.add_blobs(config, *(blob for blob, _, _ in layers))
         return self.put_manifest(name, tag, manifest)
 
@@ -321,14 +321,25 @@ class _Server(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self.context is not None:
+            request = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
             try:
-                request = self.context.wrap_socket(request, server_side=True)
+                request.do_handshake()
             except (OSError, ValueError):
-                return
+                return self._refuse(request)
         with suppress(OSError):
             super().finish_request(request, client_address)
             if self.context is not None:
                 request.close()
+
+    @staticmethod
+    def _refuse(connection: socket.socket) -> None:
+        """Close such that the client can read the alert that it was sent."""
+        with suppress(OSError):
+            connection.settimeout(1)
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+            while socket.socket.recv(connection, 4096):
+                pass
+        connection.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass

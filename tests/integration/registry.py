@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -24,15 +25,17 @@ def missing() -> list[str]:
 class Registry:
     """docker-registry on a free loopback port, its files below ``directory``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tls: tuple[Path, Path] | None = None) -> None:
         self.files = directory / "registry"
+        self.scheme = "https" if tls else "http"
+        secured = f", tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else ""
         self.log = directory / "registry.log"
         self.port = free_port()
         configuration = directory / "registry.yml"
         configuration.write_text(
             f"version: 0.1\nlog: {{level: warn}}\n"
             f"storage: {{filesystem: {{rootdirectory: {self.files}}}, delete: {{enabled: true}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self.port}'}}\n"
+            f"http: {{addr: '127.0.0.1:{self.port}'{secured}}}\n"
         )
         self.process = subprocess.Popen(
             ["docker-registry", "serve", str(configuration)],
@@ -107,7 +110,8 @@ class Registry:
     def _wait(self) -> None:
         for _ in range(200):
             try:
-                urllib.request.urlopen(f"http://{self.host}/v2/").close()
+                context = ssl._create_unverified_context() if self.scheme == "https" else None
+                urllib.request.urlopen(f"{self.scheme}://{self.host}/v2/", context=context).close()
                 return
             except OSError:
                 if self.process.poll() is not None:

@@ -185,8 +185,10 @@ def tls_problem(reason: str, host: str) -> str:
     lower = reason.lower()
     if is_plain_http(reason):
         return f"it speaks plain http: set plain_http = true in {table} if that is meant"
-    if "certificate required" in lower or "handshake failure" in lower or "bad certificate" in lower:
-        return f"it wants a client's certificate: set client_certificate and client_key in {table}"
+    if any(
+        sign in lower for sign in ("certificate required", "handshake failure", "bad certificate", "eof occ")
+    ):
+        return f"it may want a client certificate: set client_certificate and client_key in {table}"
     if "expired" in lower or "not yet valid" in lower:
         return "renew the registry's certificate, or check this machine's clock"
     if "hostname mismatch" in lower or "ip address mismatch" in lower:

@@ -1,0 +1,326 @@
+"""How registries are reached: secrets, waits, connections, proxies, mirrors, https for real."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration import faults
+from integration.faults import Front, packed
+from integration.puller import Puller
+from integration.registry import Layout, Registry, missing, run
+from integration.test_registry_behaviours import BLOB, FOREVER, LAYERS, SMALL, M
+from integration.trees import entry, layer
+from pinnace.registry import connections
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_the_registry_of_these_tests_is_one(front: Front, tmp_path: Path) -> None:
+    """Another client copies from it what ours does."""
+    front.put("a/b", "1", LAYERS)
+    run(
+        "skopeo",
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        f"docker://{front.host}/a/b:1",
+        f"dir:{tmp_path}/copy",
+    )
+    assert (tmp_path / "copy" / BLOB.partition(":")[2]).read_bytes() == LAYERS[1][0]
+
+
+def test_a_registry_without_head_is_asked_for_the_manifest(puller: Puller, front: Front) -> None:
+    front.put("a/b", "1", LAYERS)
+    front.on(M, faults.status(405), times=9, method="HEAD")
+    puller.succeeds(f"{front.host}/a/b:1")
+    layers = len(front.paths(BLOB))
+    puller.succeeds(f"{front.host}/a/b:1")
+    assert len(front.paths(M)) == 2 and len(front.paths(BLOB)) == layers
+
+
+def test_waits_that_a_registry_asks_for_are_kept(puller: Puller, front: Front) -> None:
+    front.put("a/b", "1", LAYERS)
+    front.on(M, faults.status(503, {"Retry-After": "7"}), times=2)
+    puller.succeeds(f"{front.host}/a/b:1")
+    assert len(puller.slept) == 2 and min(puller.slept) >= 7
+
+
+def test_what_another_host_is_redirected_to_sees_no_secret(puller: Puller, front: Front) -> None:
+    front.put("a/b", "1", LAYERS)
+    with Front() as storage:
+        storage.blobs = front.blobs
+        challenge = {"WWW-Authenticate": f'Bearer realm="{front.url}/token",service="s"'}
+        bearer = {"Content-Type": "application/json", "Set-Cookie": "session=secret; Path=/"}
+
+        def guarded(request: faults.Request, reply: faults.Reply) -> faults.Reply:
+            if "authorization" not in request.headers:
+                return faults.Reply(401, challenge)
+            headers = {**reply.headers, "Set-Cookie": "session=secret; Path=/"}
+            if "/blobs/" not in request.path:
+                return faults.Reply(reply.status, headers, reply.body)
+            return faults.Reply(307, {**headers, "Location": storage.url + request.path})
+
+        front.on("/token", faults.status(200, bearer, b'{"token": "T"}'), times=FOREVER)
+        front.on("/v2/", guarded, times=FOREVER)
+        puller.succeeds(f"{front.host}/a/b:1")
+        assert any(request.headers.get("authorization") == "Bearer T" for request in front.seen)
+        assert len(storage.seen) >= 3
+        assert [r for r in storage.seen if "authorization" in r.headers or "cookie" in r.headers] == []
+        assert [r for r in front.seen if "cookie" in r.headers] == []
+
+
+def test_connections_are_used_again(puller: Puller, front: Front) -> None:
+    front.put("a/b", "1", [packed(layer([entry(f"f{n}", content=b"x")])) for n in range(12)])
+    puller.succeeds(f"{front.host}/a/b:1")
+    assert len(front.seen) >= 14 and front.connections <= 4
+
+
+def test_no_more_connections_are_open_than_configured(
+    puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINNACE_CONNECTIONS", "8")
+    monkeypatch.setenv("PINNACE_CONNECTIONS_PER_HOST", "2")
+    front.put("a/b", "1", [packed(layer([entry(f"f{n}", content=b"x")])) for n in range(12)])
+    puller.succeeds(f"{front.host}/a/b:1")
+    assert front.most_open <= 2
+
+
+class Authority:
+    """Certificates made by openssl: ``ca.crt``, a server's for 127.0.0.1 and a client's."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.ca = directory / "ca.crt"
+        self._openssl("req", "-x509", "-subj", "/CN=Test authority", "-out", "ca.crt", "-keyout", "ca.key")
+        self.server = self._signed("server", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        self.client = self._signed("client", "extendedKeyUsage=clientAuth")
+
+    def _openssl(self, *arguments: str) -> None:
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9")
+        subprocess.run(["openssl", *arguments, *key], cwd=self.directory, check=True, capture_output=True)
+
+    def _signed(self, name: str, extension: str) -> Path:
+        """A certificate and its key in one file."""
+        certificate, key = f"{name}.crt", f"{name}.key"
+        self._openssl(
+            "req", "-x509", "-subj", f"/CN={name}", "-addext", extension,
+            "-addext", "basicConstraints=critical,CA:FALSE",
+            "-CA", "ca.crt", "-CAkey", "ca.key", "-out", certificate, "-keyout", key,
+        )  # fmt: skip
+        both = self.directory / f"{name}.pem"
+        both.write_bytes((self.directory / certificate).read_bytes() + (self.directory / key).read_bytes())
+        return both
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def secure(authority: Authority) -> Iterator[Front]:
+    """A registry on https."""
+    with Front((authority.server, None)) as running:
+        running.put("a/b", "1", LAYERS)
+        yield running
+
+
+def rules(puller: Puller, *tables: tuple[str, str]) -> None:
+    text = "".join(f'[registries."{host}"]\n{lines}\n' for host, lines in tables)
+    puller.configuration.write_text(text)
+
+
+def test_an_unknown_authority_is_refused_with_the_way_out(puller: Puller, secure: Front) -> None:
+    rules(puller, (secure.host, "plain_http = false"))
+    said = puller.fails(f"{secure.host}/a/b:1")
+    assert "no trusted https connection" in said and f"certs.d/{secure.host}/ca.crt" in said
+
+
+def test_a_configured_authority_is_trusted(puller: Puller, secure: Front, authority: Authority) -> None:
+    rules(puller, (secure.host, f'ca = "{authority.ca}"'))
+    puller.succeeds(f"{secure.host}/a/b:1")
+
+
+def test_an_authority_of_one_registry_counts_for_no_other(
+    puller: Puller, secure: Front, authority: Authority
+) -> None:
+    with Front((authority.server, None)) as other:
+        rules(puller, (other.host, f'ca = "{authority.ca}"'), (secure.host, "plain_http = false"))
+        assert "no trusted https" in puller.fails(f"{secure.host}/a/b:1")
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_the_authorities_of_the_environment_are_trusted(
+    variable: str, puller: Puller, secure: Front, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable == "SSL_CERT_DIR":
+        run("openssl", "rehash", str(authority.directory))
+    monkeypatch.setenv(variable, str(authority.ca if variable.endswith("FILE") else authority.directory))
+    rules(puller, (secure.host, "plain_http = false"))
+    puller.succeeds(f"{secure.host}/a/b:1")
+
+
+def test_authorities_of_the_environment_that_are_not_there_are_named(
+    puller: Puller, secure: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
+    rules(puller, (secure.host, "plain_http = false"))
+    said = puller.fails(f"{secure.host}/a/b:1")
+    assert "/no/such.pem" in said and "SSL_CERT_FILE" in said
+
+
+def test_certificates_of_docker_are_read(
+    puller: Puller, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CERTS_D", (str(tmp_path / "none"), str(tmp_path / "certs.d")))
+    with Front((authority.server, authority.ca)) as front:
+        front.put("a/b", "1", LAYERS)
+        place = tmp_path / "certs.d" / front.host
+        place.mkdir(parents=True)
+        shutil.copy(authority.ca, place / "ca.crt")
+        said = puller.fails(f"{front.host}/a/b:1")
+        assert "client_certificate" in said
+        shutil.copy(authority.directory / "client.crt", place / "client.cert")
+        said = puller.fails(f"{front.host}/a/b:1")
+        assert "no client.key beside" in said
+        shutil.copy(authority.directory / "client.key", place / "client.key")
+        puller.succeeds(f"{front.host}/a/b:1")
+
+
+def test_a_configured_client_certificate_is_shown(puller: Puller, authority: Authority) -> None:
+    with Front((authority.server, authority.ca)) as front:
+        front.put("a/b", "1", LAYERS)
+        shown = f'client_certificate = "{authority.client}"'
+        rules(puller, (front.host, f'ca = "{authority.ca}"\n{shown}'))
+        puller.succeeds(f"{front.host}/a/b:1")
+
+
+@pytest.mark.parametrize("content", ["", "rubbish"])
+def test_a_certificate_that_is_none_is_named(
+    content: str, puller: Puller, secure: Front, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.pem").write_text(content)
+    rules(puller, (secure.host, f'ca = "{tmp_path}/bad.pem"'))
+    assert f"{tmp_path}/bad.pem cannot be used" in puller.fails(f"{secure.host}/a/b:1")
+
+
+def test_plain_http_and_https_work_side_by_side(
+    puller: Puller, front: Front, secure: Front, authority: Authority
+) -> None:
+    front.put("c/d", "1", LAYERS)
+    rules(puller, (secure.host, f'ca = "{authority.ca}"'), (front.host, "plain_http = true"))
+    puller.succeeds(f"{secure.host}/a/b:1")
+    puller.succeeds(f"{front.host}/c/d:1")
+    assert secure.seen and front.seen
+
+
+def test_a_registry_that_speaks_no_https_is_reached_by_http_only_where_listed(
+    puller: Puller, front: Front
+) -> None:
+    front.put("a/b", "1", LAYERS)
+    rules(puller, (front.host, "plain_http = false"))
+    assert "plain_http = true" in puller.fails(f"{front.host}/a/b:1")
+    assert front.seen == []
+    rules(puller, (front.host, "plain_http = false\nhttp_fallback = true"))
+    puller.succeeds(f"{front.host}/a/b:1")
+
+
+def test_an_untrusted_certificate_is_no_reason_for_http(puller: Puller, secure: Front) -> None:
+    rules(puller, (secure.host, "plain_http = false\nhttp_fallback = true"))
+    assert "no trusted https" in puller.fails(f"{secure.host}/a/b:1")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "works"), [("false", False), ("true", True), ("host", True), ("other", False)]
+)
+def test_https_is_left_for_http_storage_only_where_allowed(
+    allowed: str, works: bool, puller: Puller, secure: Front, front: Front, authority: Authority
+) -> None:
+    front.blobs = secure.blobs
+    secure.on("/blobs/", faults.redirect(front.url + "{path}"), times=FOREVER)
+    listed = {"host": f'["{front.host}"]', "other": '["storage.example"]'}.get(allowed, allowed)
+    rules(puller, (secure.host, f'ca = "{authority.ca}"\nhttp_redirects = {listed}'))
+    if works:
+        puller.succeeds(f"{secure.host}/a/b:1")
+    else:
+        said = puller.fails(f"{secure.host}/a/b:1")
+        assert f'http_redirects = ["{front.host}"]' in said and front.seen == []
+
+
+def test_a_proxy_is_used_except_for_this_machine(
+    puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front.put("a/b", "1", LAYERS)
+    with Front() as proxy:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        puller.succeeds(f"{front.host}/a/b:1")
+        assert proxy.seen == []
+        proxy.put("a/b", "2", LAYERS[1:])
+        rules(puller, ("registry.test", "plain_http = true"))
+        puller.fails("registry.test/a/b:2")  # a proxy gets whole addresses, which this one does not know
+        assert proxy.seen[0].path == "http://registry.test/v2/a/b/manifests/2"
+        seen = len(proxy.seen)
+        monkeypatch.setenv("no_proxy", "registry.test")
+        assert "cannot connect to registry.test" in puller.fails("registry.test/a/b:2")
+        assert len(proxy.seen) == seen
+
+
+def test_mirrors_are_asked_in_order_and_passed_over(puller: Puller, front: Front) -> None:
+    front.put("a/b", "1", LAYERS)
+    with Front() as empty, Front() as cache:
+        cache.put("prefix/a/b", "1", LAYERS)
+        mirrors = f'["http://127.0.0.1:1", "{empty.url}", "{cache.url}/prefix"]'
+        rules(puller, (front.host, f"mirrors = {mirrors}"))
+        puller.succeeds(f"{front.host}/a/b:1")
+        assert empty.seen and front.seen == []
+        assert len(cache.paths("/v2/prefix/a/b/blobs/")) >= 3
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.status(404), faults.status(500), faults.cut(1000), faults.status(401)]
+)
+def test_what_a_mirror_lacks_comes_from_the_registry(
+    puller: Puller, front: Front, fault: faults.Fault
+) -> None:
+    front.put("a/b", "1", LAYERS)
+    with Front() as mirror:
+        mirror.put("a/b", "1", LAYERS)
+        mirror.on(BLOB, fault, times=5)
+        mirror.on(BLOB, faults.status(404), times=FOREVER)
+        rules(puller, (front.host, f'mirrors = ["{mirror.url}"]'))
+        puller.succeeds(f"{front.host}/a/b:1")
+        assert front.paths(M) == [] and front.paths(BLOB)
+
+
+def test_the_error_is_the_registrys_if_no_mirror_helps(puller: Puller, front: Front) -> None:
+    with Front() as mirror:
+        mirror.on(M, faults.status(500), times=FOREVER)
+        rules(puller, (front.host, f'mirrors = ["{mirror.url}"]'))
+        said = puller.fails(f"{front.host}/a/b:1")
+        assert f"registry {front.host} has no image a/b" in said
+
+
+def test_docker_registry_with_tls(puller: Puller, authority: Authority, tmp_path: Path) -> None:
+    registry = Registry(
+        tmp_path, tls=(authority.directory / "server.crt", authority.directory / "server.key")
+    )
+    try:
+        layout = Layout(tmp_path / "layout")
+        (tmp_path / "1.tar").write_bytes(SMALL)
+        layout.add_layer(tmp_path / "1.tar")
+        reference = registry.push(layout.path, "latest", "test/tls:1")
+        assert "no trusted https" not in puller.fails(reference)  # http, which this registry refuses
+        rules(puller, (registry.host, f'ca = "{authority.ca}"'))
+        puller.succeeds(reference)
+    finally:
+        registry.stop()
