@@ -16,9 +16,9 @@ from typing import Any
 
 from pinnace import paths
 from pinnace.errors import ConfigurationError
+from pinnace.reference import registry_host
 from pinnace.registry_rules import KEYS as _REGISTRY_KEYS
 from pinnace.registry_rules import Registry
-from pinnace.reference import registry_host
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -216,14 +216,10 @@ def _own_files(environment: Mapping[str, str]) -> list[str]:
 
 
 def _apply_file(settings: Settings, path: str, *, system: bool = False) -> None:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
-        with open(path, "rb") as stream:
-            document = tomllib.load(stream)
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+        document = _parsed_toml(text)
     except ValueError as error:  # not TOML, or not UTF-8
         raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="mend the file") from None
     except OSError as error:
@@ -233,6 +229,19 @@ def _apply_file(settings: Settings, path: str, *, system: bool = False) -> None:
             _apply_registries(settings, value, path)
         else:
             _set(settings, name, value, path, system=system)
+
+
+def _parsed_toml(text: str) -> dict[str, Any]:
+    # Most sites leave the installed file as it is, all comments: the parser would cost every start more
+    # than all the rest of the configuration.
+    if all(line.startswith("#") or not line for line in text.splitlines()):
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    return tomllib.loads(text)
 
 
 def _apply_registries(settings: Settings, tables: Any, origin: str) -> None:
