@@ -73,7 +73,7 @@ def suggesting(error: PinnaceError, reference: Reference) -> PinnaceError:
 
     if reference.registry == "localhost":
         error.hint = "`pinnace images` lists what was imported"
-    elif reference.registry == DOCKER_HUB:
+    elif reference.registry == DOCKER_HUB and error.identifier != "registry-login-rejected":
         hint = mistakes.at_docker_hub(reference.repository, reference.tag)
         keep = error.hint if error.identifier in _PASSING else None
         error.hint = "; ".join(filter(None, (hint, keep))) or error.hint

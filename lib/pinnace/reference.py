@@ -86,6 +86,11 @@ def parse(text: str) -> Reference:
             raise ReferenceError(f"Invalid image reference: {text}", hint=hint)
     rest, digest = _split_digest(rest, text)
     user, separator, rest = rest.rpartition("@")
+    if ":" in user:
+        # Not quoted: references are in job scripts, logs and the store.
+        raise ReferenceError(
+            "an image reference must not hold a password", hint="`pinnace login` keeps one; write USER@ alone"
+        )
     if separator and not _USER.fullmatch(user):
         raise _invalid(text, "the part before @ is no user name")
     registry, rest = _split_registry(rest, text)

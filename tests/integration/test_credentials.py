@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -290,4 +291,27 @@ def read(process: int, name: str) -> bytes:
     try:
         return Path(f"/proc/{process}/{name}").read_bytes()
     except OSError:
+        return b""
+
+
+def test_a_password_is_asked_for_on_a_terminal_and_not_shown(user: User, private: PrivateRegistry) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, "-c", _MAIN, "login", private.host], user.environment)
+    shown = b""
+    for question, answer in ((b"Username: ", USER), (b"Password: ", CANARY)):
+        while not shown.endswith(question):
+            shown += os.read(terminal, 1)
+        time.sleep(0.2)  # until the echo is off
+        os.write(terminal, f"{answer}\n".encode())
+    while piece := _rest(terminal):
+        shown += piece
+    assert os.waitpid(child, 0)[1] == 0
+    assert b"logged in to" in shown and not shows(shown)
+
+
+def _rest(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1024)
+    except OSError:  # its other end has gone
         return b""

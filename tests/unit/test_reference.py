@@ -92,3 +92,9 @@ def test_any_text_is_a_stable_reference_or_an_error(text: str) -> None:
     except reference.ReferenceError:
         return
     assert parse(str(parsed)) == parsed
+
+
+def test_a_password_has_no_place_in_a_reference() -> None:
+    with pytest.raises(PinnaceError, match="must not hold a password") as caught:
+        parse("ada:c4n4ry@h.io#image:1")
+    assert "c4n4ry" not in str(caught.value)

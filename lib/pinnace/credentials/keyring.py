@@ -44,7 +44,7 @@ def find(
 
 
 def keyrings(reference: Reference, settings: Settings, warn: Warn | None = None) -> Callable[[str], Keyring]:
-    """For each host that ``reference`` may be read from, a keyring; its user is known at its registry alone."""
+    """A keyring for each host that ``reference`` may be read from; its user is its registry's alone."""
 
     def keyring(host: str) -> Keyring:
         user = reference.user if host == reference.registry else None
