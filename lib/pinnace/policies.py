@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pinnace.errors import PinnaceError, StoreError
 
 TYPE_CHECKING = False
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from pinnace.reference import Reference
     from pinnace.store import Image, Store
 
+_FOREVER = float("inf")
 ALWAYS, IF_MISSING, NEVER = "always", "if-missing", "never"
 
 #: A registry that fails so says nothing of the image: what is cached is as good as it was.
@@ -27,7 +26,7 @@ def lifetime(settings: Settings) -> float:
     """Seconds for which a tag's digest is taken without asking."""
     if settings["pull"] == ALWAYS:
         return 0.0
-    return math.inf if settings["pull"] == NEVER else float(settings["tag_ttl"])
+    return _FOREVER if settings["pull"] == NEVER else float(settings["tag_ttl"])
 
 
 def not_cached(reference: Reference, platform: str, store: Store) -> StoreError:
@@ -55,7 +54,7 @@ def instead(
     display: Progress,
 ) -> Image:
     """The image to use after ``error``, with a word about it. Raises ``error`` if there is none."""
-    image = store.lookup(reference, platform, math.inf)
+    image = store.lookup(reference, platform, _FOREVER)
     if image is None or settings["pull"] != IF_MISSING or error.identifier not in _PASSING:
         raise suggesting(error, reference) from None
     import time

@@ -23,6 +23,8 @@ MAX_MEMBERS = 100_000
 #: Links that are followed to find a member.
 _MAX_LINKS = 16
 _CHUNK = 256 << 10
+#: Readers of a compressed archive that are kept: each holds a decompressor and a piece of output.
+_MAX_IDLE = 8
 #: Bytes at the start of a file that tell whether it is compressed.
 _MAGIC = 4
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", *(bytes((n, 0x2A, 0x4D, 0x18)) for n in range(0x50, 0x60)))
@@ -184,6 +186,8 @@ class Archive:
             raise ImageError(f"{self.name} became shorter while it was read", hint="try again") from None
         with self._lock:
             self._idle.append(reader)
+            if len(self._idle) > _MAX_IDLE:
+                self._idle.remove(min(self._idle, key=lambda idle: idle.position))
 
     def _reader(self, offset: int) -> _Forwards:
         """The idle reader that is nearest before ``offset``, or a new one."""

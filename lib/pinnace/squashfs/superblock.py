@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pinnace.errors import ImageError
 from pinnace.squashfs.format import COMPRESSORS, MAGIC, SUPERBLOCK
 
-_HINT = "give a squashfs file or an image reference such as ubuntu:24.04"
+_HINT = "give a squashfs file or a reference such as ubuntu:24.04; `pinnace pull PATH` imports other files"
 
 
 @dataclass(frozen=True)
