@@ -41,6 +41,8 @@ class Check:
 def login(host: str, username: str, password: Secret, settings: Settings) -> Kept:
     """Keep a password for ``host`` once the registry has taken it. Raises RegistryError if it has not."""
     registry = _registry(host)
+    if not username or ":" in username:
+        raise UsageError("a user name has no colon and is not empty")  # RFC 7617
     given = _Given(Credential("what was typed", username, password))
     # Its mirrors, which others may run, get nothing to see.
     asked = connect(registry, settings, lambda name: given if name == registry else None).verify()

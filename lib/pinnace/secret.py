@@ -29,7 +29,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
+        return hmac.compare_digest(*(one._text.encode("utf-8", "surrogatepass") for one in (self, other)))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -376,6 +376,12 @@ def test_enroots_file_is_read(user: User) -> None:
     assert user.password("h.io:5005") == CANARY
 
 
+@pytest.mark.parametrize("rest", [" account x", " # mine", "\t"])
+def test_what_follows_a_password_is_none_of_it(user: User, rest: str) -> None:
+    user.enroot(f"machine h.io login ada password {CANARY}{rest}\n")
+    assert user.password() == CANARY
+
+
 def test_enroots_directory_may_be_elsewhere(user: User) -> None:
     user.environment["ENROOT_CONFIG_PATH"] = str(user.home / "e")
     user.write("e/.credentials", f"machine h.io login ada password {CANARY}\n")

@@ -59,7 +59,10 @@ def _prompt(what: str, *, hidden: bool = False) -> str:
 
 
 def _from_standard_input() -> str:
-    password = sys.stdin.read().rstrip("\r\n")
+    try:
+        password = sys.stdin.read().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UsageError("the password on standard input is not UTF-8 text") from None
     if not password:
         raise UsageError("there is no password on standard input")
     return password

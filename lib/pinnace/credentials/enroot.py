@@ -25,7 +25,9 @@ from pinnace.credentials.variables import without_secrets
 from pinnace.errors import CredentialError
 from pinnace.secret import Credential, Secret
 
-_LINE = re.compile(r"machine\s+(\S+)\s+login\s+(\S+)\s+password\s+(\S.*)")
+_LINE = re.compile(
+    r"machine\s+(\S+)\s+login\s+(\S+)\s+password\s+(\$\(.*\)|\S+)(?:\s+account\s+\S+)?(?:\s+#.*)?"
+)
 _OUTSIDE = re.compile(r"default(\s|$)|macdef(\s|$)|#")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 #: Token services on hosts of their own.
