@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 #: Answers that may be another the next time (RFC 9110, 15.5 and 15.6; RFC 6585; RFC 8470).
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
-#: Bytes that a transfer must have got further by to count as progress: fewer a time could go on for ever.
+#: Bytes that are progress without a doubt: fewer at a time could go on for ever.
 PROGRESS = 16 << 10
+#: How many times as many attempts there are while each brings fewer, but some.
+_PATIENCE = 10
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Policy:
         What the registry asked for is a minimum: with the jitter on top many nodes don't come back
         at the same moment.
         """
-        return (asked or 0.0) + random * min(self.cap, self.base * 2.0 ** (failures - 1))
+        return (asked or 0.0) + random * min(self.cap, self.base * 2.0 ** min(failures - 1, 60))
 
     def bears(self, asked: float | None) -> bool:
         """Whether a wait that a registry asks for is one to sit out."""
@@ -42,18 +44,22 @@ class Attempts:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.failures = 0
+        #: Failures in a row without a byte, and without enough bytes.
+        self._idle = self._slow = 0
 
     def failed(self, progress: int) -> bool:
         """Note a failure after ``progress`` bytes; gives whether there may be another attempt."""
+        if progress > 0:
+            self._idle = 0
         if progress >= PROGRESS:
-            self.failures = 0
-        self.failures += 1
-        return self.failures <= self._policy.retries
+            self._slow = 0
+        self._idle += 1
+        self._slow += 1
+        return self._idle <= self._policy.retries and self._slow <= _PATIENCE * self._policy.retries
 
     def delay(self, random: float) -> float:
         """Seconds before the next attempt: none after progress."""
-        return self._policy.delay(self.failures - 1, None, random) if self.failures > 1 else 0.0
+        return self._policy.delay(self._slow - 1, None, random) if self._slow > 1 else 0.0
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -1,0 +1,5 @@
+"""The fixtures of tests/integration."""
+
+from integration.conftest import puller
+
+__all__ = ["puller"]
