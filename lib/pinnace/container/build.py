@@ -48,9 +48,7 @@ def run(
     return plan
 
 
-def step(
-    options: Options, user: Identity, with_tools: rootfs.Tools, socket: int, lifeline: int
-) -> Plan:
+def step(options: Options, user: Identity, with_tools: rootfs.Tools, socket: int, lifeline: int) -> Plan:
     """The plan of a step: the container is handed over, each task joins it and does the rest.
 
     As with pyxis, the image's variables win over the task's and what only the task has stays. The
