@@ -11,6 +11,13 @@ import pytest
 from cluster import images
 from cluster.cluster import Cluster
 from cluster.registry import Registry
+from eyes import Eyes, ordinary
+
+
+@pytest.fixture
+def ordinary_eyes(tmp_path: Path) -> Eyes:
+    """Look at files below ``tmp_path`` as an ordinary user."""
+    return lambda: ordinary(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,12 @@ class Puller:
         self._monkeypatch.setattr(sys, "argv", ["pinnace", "pull", "--quiet", reference])
         status = main()
         return status, self._capsys.readouterr().err
+
+    def events(self, reference: str) -> list[dict[str, Any]]:
+        """What a pull tells with --json."""
+        self._monkeypatch.setattr(sys, "argv", ["pinnace", "pull", "--json", reference])
+        main()
+        return [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
 
     def fails(self, reference: str) -> str:
         """The one line of an error; the store is as it has to be."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -13,13 +12,6 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
-
-NEEDED = ("docker-registry", "skopeo", "umoci", "tar2sqfs", "sqfs2tar")
-
-
-def missing() -> list[str]:
-    """Programs that these tests need and this machine lacks."""
-    return [name for name in NEEDED if shutil.which(name) is None]
 
 
 class Registry:

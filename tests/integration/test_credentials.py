@@ -14,11 +14,9 @@ from pathlib import Path
 import pytest
 
 from integration.authority import CANARY, IDENTITY, USER, Authority, PrivateRegistry, basic
-from integration.registry import Layout, Registry, missing
+from integration.registry import Layout, Registry
 from integration.trees import directory, entry, layer
 from pinnace import supply
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
 
 _MAIN = "import sys; from pinnace.cli import main; sys.exit(main())"
 #: Secrets as they are and as files and headers have them.

@@ -21,15 +21,13 @@ from typing import Any
 import pytest
 import zstandard
 
-from integration.registry import Layout, Registry, missing, run
+from integration.registry import Layout, Registry, run
 from integration.trees import directory, entry, layer
 from pinnace import config, reference, supply
 from pinnace.errors import PinnaceError, RegistryError
 from pinnace.progress import Progress
 from pinnace.sources import LayerBlob, SourceImage
 from pinnace.store import Image, Store
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
 
 BASE = [directory("./"), directory("etc"), entry("etc/os-release", content=b"NAME=Test\n")]
 TOP = [directory("./"), entry("data", content=os.urandom(3 << 20)), entry("etc/.wh.nothing")]

@@ -18,11 +18,8 @@ import zstandard
 from integration import faults
 from integration.faults import GZIP, INDEX, MANIFEST, OCI, Front, all_of, packed
 from integration.puller import Puller
-from integration.registry import missing
 from integration.trees import directory, entry, layer
 from pinnace import cli
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
 
 _RANDOM = random.Random(1)
 SMALL = layer([directory("./"), directory("etc"), entry("etc/os-release", content=b"NAME=Test\n")])

@@ -12,15 +12,12 @@ import pytest
 from integration import faults
 from integration.faults import Front, packed
 from integration.puller import Puller
-from integration.registry import Layout, Registry, missing, run
+from integration.registry import Layout, Registry, run
 from integration.test_registry_behaviours import BLOB, FOREVER, LAYERS, SMALL, M
 from integration.trees import entry, layer
 from pinnace.registry import connections
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
 
-
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 def test_the_registry_of_these_tests_is_one(front: Front, tmp_path: Path) -> None:
     """Another client copies from it what ours does."""
     front.put("a/b", "1", LAYERS)
@@ -120,8 +117,6 @@ class Authority:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
@@ -324,3 +319,14 @@ def test_docker_registry_with_tls(puller: Puller, authority: Authority, tmp_path
         puller.succeeds(reference)
     finally:
         registry.stop()
+
+
+def test_events_of_a_pull_are_json(puller: Puller, front: Front) -> None:
+    front.put("a/b", "1", LAYERS)
+    for tag, last in (("1", "image"), ("2", "error")):
+        events = puller.events(f"{front.host}/a/b:{tag}")
+        assert events[-1]["event"] == last
+        if tag == "1":
+            assert [e["event"] for e in events].count("layer-finished") == 2
+        else:
+            assert events[-1]["error"] == "unknown-tag"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from eyes import Eyes
 from pinnace import config
 from pinnace.credentials import dumps, find, names, saved
 from pinnace.credentials.files import Surroundings
@@ -275,10 +276,10 @@ def test_a_file_that_others_may_read_is_told_with_the_cure(user: User) -> None:
     assert user.told == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_passed_over_aloud(user: User) -> None:
+def test_a_file_that_may_not_be_read_is_passed_over_aloud(user: User, ordinary_eyes: Eyes) -> None:
     user.docker(auths("h.io"), 0)
-    assert user.find() is None
+    with ordinary_eyes():
+        assert user.find() is None
     assert "cannot read ~/.docker/config.json" in user.told[0]
 
 

@@ -17,6 +17,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eyes import Eyes
 from integration.trees import directory, entry, hardlink, layer, symlink
 from pinnace.errors import PinnaceError
 from pinnace.sources import archive, local, locations
@@ -464,11 +465,11 @@ def test_sockets_are_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(notes) == 1 and "s is a socket" in notes[0]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_its_owner_cannot_read_is_named(tmp_path: Path) -> None:
+def test_what_its_owner_cannot_read_is_named(tmp_path: Path, ordinary_eyes: Eyes) -> None:
     root = tree(tmp_path / "r")
     (root / "etc" / "f").chmod(0)
-    error = failure(f"dir:{root}")
+    with ordinary_eyes():
+        error = failure(f"dir:{root}")
     assert error.identifier == "unreadable-file" and "etc/f" in str(error)
 
 
