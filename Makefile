@@ -64,7 +64,7 @@ bench: prepare ## Measure starts and pulls beside other tools (PEERS="crun podma
 	cd tests && $(sudo) ../$(venv)/python -m bench.run $(ARGS)
 
 torture: prepare ## Run the tests that take long
-	$(sudo) $(venv)/python -m pytest -m torture $(ARGS)
+	$(sudo) $(venv)/python -m pytest -m "torture or sample" $(ARGS)
 
 test-fresh-root: prepare ## Run demo and tests in a new minimal Debian root
 	$(sudo) tests/fresh-root

@@ -90,7 +90,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def seeded(count: int, sample: int) -> list[object]:
     """Seeds of all rounds: a sample for every test run, the rest for ``make torture``."""
-    return [pytest.param(n, marks=[] if n < sample else [pytest.mark.torture]) for n in range(count)]
+    return [pytest.param(n, marks=[pytest.mark.sample if n < sample else pytest.mark.torture]) for n in range(count)]
 
 
 def check(base: Path, registry: Front, expected: dict[str, str]) -> None:
@@ -116,7 +116,7 @@ def test_a_pull_is_killed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system needs root")
-@pytest.mark.parametrize("point", seeded(20, 20))
+@pytest.mark.parametrize("point", seeded(20, 5))
 def test_the_disk_is_full(
     point: int, registry: Front, undisturbed: tuple[dict[str, str], float], tmp_path: Path
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from pinnace import config, imports, progress, supply
-from pinnace.errors import UsageError
+from pinnace.errors import PinnaceError, UsageError
 from pinnace.store import Store, lone, output
 
 
@@ -24,6 +26,7 @@ Examples:
 @click.option("-n", "--name", metavar="REFERENCE", help="What to call an image from a file.")
 @click.option("--platform", metavar="OS/ARCH", help="Platform of the image; this machine's by default.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one object a line.")
 def pull(
     images: tuple[str, ...],
     path: str | None,
@@ -31,6 +34,7 @@ def pull(
     name: str | None,
     platform: str | None,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Fetch images into the store, or make sure that they are up to date.
 
@@ -48,17 +52,25 @@ def pull(
     if path:
         output.check(path, force=force)
     for text in images:
-        reference, image = imports.fetch(
-            text,
-            store=store,
-            settings=settings,
-            progress=lambda: progress.for_stream(quiet=quiet),
-            name=name,
-            platform=platform,
-        )
+        try:
+            reference, image = imports.fetch(
+                text,
+                store=store,
+                settings=settings,
+                progress=lambda: progress.for_stream(quiet=quiet, as_json=as_json),
+                name=name,
+                platform=platform,
+            )
+        except PinnaceError as error:
+            if as_json:
+                click.echo(json.dumps({"event": "error", **error.as_dict()}))
+            raise
         if path:
             lone.write(
                 image, store, output.target(path, reference), supply.squash_format(settings, 1), force=force
             )
-        if not quiet:
+        if as_json:
+            facts = {"reference": str(reference), "digest": image.digest, "path": image.path}
+            click.echo(json.dumps({"event": "image", **facts}))
+        elif not quiet:
             click.echo(reference.with_digest(image.digest))
