@@ -18,11 +18,9 @@ import pinnace
 from integration import faults, sound
 from integration.faults import Front, packed
 from integration.puller import Puller
-from integration.registry import missing, run
+from integration.registry import run
 from integration.trees import directory, entry, layer
 from pinnace.registry.bodies import PIECE
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
 
 #: Cuts and the bytes that each may cost.
 CUTS = 50
@@ -90,7 +88,10 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def seeded(count: int, sample: int) -> list[object]:
     """Seeds of all rounds: a sample for every test run, the rest for ``make torture``."""
-    return [pytest.param(n, marks=[pytest.mark.sample if n < sample else pytest.mark.torture]) for n in range(count)]
+    return [
+        pytest.param(n, marks=[pytest.mark.sample if n < sample else pytest.mark.torture])
+        for n in range(count)
+    ]
 
 
 def check(base: Path, registry: Front, expected: dict[str, str]) -> None:
