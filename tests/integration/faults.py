@@ -62,6 +62,8 @@ class Reply:
     stall: int | None = None
     #: One byte every so many seconds.
     drip: float | None = None
+    #: Bytes a second over this connection.
+    rate: float | None = None
     chunked: bool = False
     #: Neither a length nor chunks: the end of the connection ends the body.
     unbounded: bool = False
@@ -97,6 +99,10 @@ def stall(after: int) -> Fault:
 
 def drip(seconds: float) -> Fault:
     return lambda request, reply: replace(reply, drip=seconds)
+
+
+def limited(rate: float) -> Fault:
+    return lambda request, reply: replace(reply, rate=rate)
 
 
 def body(change: Callable[[bytes], bytes]) -> Fault:
@@ -409,6 +415,8 @@ def _handler(front: Front) -> type[BaseHTTPRequestHandler]:
                 position += min(size, end - position)
                 if reply.drip:
                     front.pause(reply.drip)
+                if reply.rate:
+                    front.pause(size / reply.rate)
             if reply.cut is not None and reply.cut <= len(reply.body):
                 return self._reset()
             if reply.stall is not None and reply.stall <= len(reply.body):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -319,6 +320,32 @@ def test_docker_registry_with_tls(puller: Puller, authority: Authority, tmp_path
         puller.succeeds(reference)
     finally:
         registry.stop()
+
+
+@pytest.mark.parametrize("fault", [None, faults.cut(200_000)])
+def test_a_layer_that_one_connection_brings_slowly_comes_over_several(
+    fault: faults.Fault | None, puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINNACE_PART_SIZE", "512K")
+    front.put("a/b", "1", [packed(layer([entry("f", content=os.urandom(5 << 20))]))])
+    if fault is not None:
+        front.on("/blobs/", fault, times=1, skip=4)
+    front.on("/blobs/", faults.limited(4 << 20), times=FOREVER)
+    puller.succeeds(f"{front.host}/a/b:1")
+    assert 2 <= front.most_open <= 4
+    asked = {request.headers["range"] for request in front.seen if "range" in request.headers}
+    assert len(asked) >= 10
+
+
+def test_ranges_that_a_registry_stops_honouring_are_done_without(
+    puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINNACE_PART_SIZE", "512K")
+    one = packed(layer([entry("f", content=os.urandom(5 << 20))]))
+    front.put("a/b", "1", [one])
+    front.on("/blobs/", faults.limited(4 << 20), times=4)
+    front.on("/blobs/", faults.status(200, {}, one[0]), times=FOREVER)
+    puller.succeeds(f"{front.host}/a/b:1")
 
 
 def test_events_of_a_pull_are_json(puller: Puller, front: Front) -> None:
