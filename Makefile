@@ -21,6 +21,7 @@ fill    = sed -e 's|@PYTHON@|$(python)|g' -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIB
 
 all: ## Build the executor and the SPANK plugin
 	$(MAKE) -C libexec
+	$(install) -m 755 libexec/pinnace-exec lib/pinnace/_libexec/pinnace-exec
 	$(MAKE) -C spank SLURM_PREFIX=$(SLURM_PREFIX)
 
 install: all ## Install below PREFIX (DESTDIR SYSCONFDIR SLURM_PREFIX PYTHON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from cluster import images
 from cluster.cluster import Cluster
 from cluster.registry import Registry
 from eyes import Eyes, ordinary
+
+
+def pytest_configure() -> None:
+    """What was started in the background ignores some signals, and so would every program under test."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
