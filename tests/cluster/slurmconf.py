@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,5 +58,13 @@ def write(
     text += "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES:8\n"
     (directory / "slurm.conf").write_text(text)
     if control_groups:
-        (directory / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainDevices=yes\n")
+        # Before 22.05 there was but one kind of control group, and no name for it.
+        plugin = "CgroupPlugin=cgroup/v1\n" if _release() >= (22, 5) else ""
+        (directory / "cgroup.conf").write_text(f"{plugin}ConstrainDevices=yes\n")
     (directory / "plugstack.conf").write_text(plugstack)
+
+
+def _release() -> tuple[int, ...]:
+    """Slurm's release, such as (22, 5)."""
+    shown = subprocess.run(["slurmd", "-V"], check=True, capture_output=True, text=True).stdout
+    return tuple(int(part) for part in shown.split()[1].split(".")[:2])
