@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from integration.registry import Layout, Registry, run
+from integration.site import StoreSite
 from integration.trees import describe, directory, entry, hardlink, layer, symlink
-from pinnace import config, imports, reference, supply
+from pinnace import imports, reference, supply
 from pinnace.errors import PinnaceError
-from pinnace.progress import Progress
 from pinnace.store import Image, Store
 
 BASE = [directory("./"), directory("etc"), entry("etc/f", content=b"base"), entry("gone", content=b"1")]
@@ -32,25 +32,8 @@ TOP = [
 ]
 
 
-class Lines(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class Site:
+class Site(StoreSite):
     """A store and its settings."""
-
-    def __init__(self, base: Path, registry: Registry) -> None:
-        self.base = base
-        self.registry = registry
-        self.root = base / "store"
-        self.store = Store(str(self.root))
-        self.environment = {"HOME": str(base), "XDG_CONFIG_HOME": str(base), "PINNACE_STORE": str(self.root)}
-        self.settings = config.load(self.environment, directory=str(base))
-        self.progress = Lines()
 
     def fetch(self, text: str, **options: Any) -> tuple[str, Image]:
         found, image = imports.fetch(
@@ -69,9 +52,6 @@ class Site:
             self.fetch(text, **options)
         assert self.leftovers() == [] and "\n" not in str(caught.value)
         return caught.value
-
-    def leftovers(self) -> list[str]:
-        return [path.name for part in ("tmp", "locks") for path in (self.root / part).glob("*")]
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         environment = {**os.environ, **self.environment, "PYTHONPATH": str(Path(supply.__file__).parents[1])}

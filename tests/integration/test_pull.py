@@ -22,38 +22,20 @@ import pytest
 import zstandard
 
 from integration.registry import Layout, Registry, run
+from integration.site import StoreSite
 from integration.trees import directory, entry, layer
-from pinnace import config, reference, supply
+from pinnace import reference, supply
 from pinnace.errors import PinnaceError, RegistryError
-from pinnace.progress import Progress
 from pinnace.sources import LayerBlob, SourceImage
-from pinnace.store import Image, Store
+from pinnace.store import Image
 
 BASE = [directory("./"), directory("etc"), entry("etc/os-release", content=b"NAME=Test\n")]
 TOP = [directory("./"), entry("data", content=os.urandom(3 << 20)), entry("etc/.wh.nothing")]
 OCI = "application/vnd.oci.image"
 
 
-class Lines(Progress):
-    """Keeps what a user would have read."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class Site:
+class Site(StoreSite):
     """A store, its settings and the registry."""
-
-    def __init__(self, base: Path, registry: Registry) -> None:
-        self.registry = registry
-        self.root = base / "store"
-        self.store = Store(str(self.root))
-        self.environment = {"HOME": str(base), "XDG_CONFIG_HOME": str(base), "PINNACE_STORE": str(self.root)}
-        self.settings = config.load(self.environment, directory=str(base))
-        self.progress = Lines()
 
     def ensure(self, name: str, **options: Any) -> Image:
         parsed = reference.parse(name if "/" in name.partition(":")[2] else f"{self.registry.host}/{name}")
@@ -72,9 +54,6 @@ class Site:
 
     def objects(self) -> list[Path]:
         return [path for path in self.root.rglob("*") if path.is_file()]
-
-    def leftovers(self) -> list[str]:
-        return [path.name for part in ("tmp", "locks") for path in (self.root / part).glob("*")]
 
     def command(self, *arguments: str) -> subprocess.Popen[str]:
         """The pinnace command in a process of its own."""
