@@ -42,7 +42,7 @@ def fetch(
     platform = platforms.parse(platform) if platform else platforms.host()
     supply.load_site_packages()
     with progress() as display:
-        source = local.open_source(location, os.path.join(store.root, "tmp"), display.message)
+        source = local.open_source(location, store.root, display.message)
         reference = called or local.reference_of(location, source)
         pull = supply.Pull(store, settings, display, source, origin=_origin(location))
         return reference, pull.run(reference, platform)

@@ -258,3 +258,11 @@ def test_removing_from_a_store_without_a_place_for_locks_is_one_clear_error(stor
     Path(store.root, "locks").write_text("a file")
     with pytest.raises(StoreError, match="cannot make"):
         store.remove(TAG)
+
+
+def test_a_new_store_is_its_owners_alone_and_one_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    for root, mode in ((tmp_path / "new", 0o700), (tmp_path / "site", 0o755)):
+        if root.name == "site":
+            root.mkdir(mode=mode)
+        with workspace(Store(str(root)), Format()):
+            assert root.stat().st_mode & 0o777 == mode

@@ -59,7 +59,9 @@ def _boot_id() -> str:
 def _remember(record: str) -> None:
     """Best effort: a machine on which this fails asks again."""
     try:
-        os.makedirs(os.path.dirname(record), mode=0o700, exist_ok=True)
+        # The store may not be there yet: it is its owner's alone, see Store.make.
+        for directory in (os.path.dirname(os.path.dirname(record)), os.path.dirname(record)):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         with open(record, "w"):
             pass
     except OSError:

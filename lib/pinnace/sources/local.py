@@ -117,7 +117,7 @@ def _stdin(spool: str) -> File:
     stream: BinaryIO = sys.stdin.buffer
     kept: Any = None
     try:
-        os.makedirs(spool, exist_ok=True)
+        os.makedirs(spool, mode=0o700, exist_ok=True)
         kept = tempfile.TemporaryFile(dir=spool, buffering=0)
         while piece := stream.read(1 << 20):
             kept.write(piece)

@@ -139,6 +139,7 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     """
     top = os.path.join(store.root, "tmp")
     try:
+        store.make()
         os.makedirs(top, exist_ok=True)
         os.makedirs(os.path.join(store.root, "locks"), exist_ok=True)
     except OSError as error:

@@ -28,6 +28,13 @@ class Store:
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
 
+    def make(self) -> None:
+        """Make the store's directory if it is not there, for its owner alone: private images lie in it.
+
+        One that others made keeps its mode. Raises OSError.
+        """
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+
     # Where things lie
 
     def layer_path(self, diff_id: str) -> str:
@@ -150,6 +157,7 @@ class Store:
             )
         places = os.path.join(self.root, "locks")
         try:
+            self.make()
             os.makedirs(places, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make {places}: {error.strerror}") from None
