@@ -19,5 +19,4 @@ def assemble(layer_files: Sequence[str], target: str, form: Format) -> None:
     """
     with contextlib.ExitStack() as stack:
         layers = [stack.enter_context(SquashFile(path)) for path in layer_files]
-        root = tree.merge([tree.read(layer, number) for number, layer in enumerate(layers)])
-        splice(root, layers, target, form)
+        splice(tree.merge(layers), layers, target, form)

@@ -16,16 +16,16 @@ import errno
 import fcntl
 import os
 import struct
+from array import array
 from collections.abc import Sequence
 
 from pinnace.errors import ImageError
 from pinnace.layers import tree
 from pinnace.layers.squash import Format, storage_error
-from pinnace.layers.tree import Node
+from pinnace.layers.tree import Directory, Image, Node
 from pinnace.squashfs import format as layout
-from pinnace.squashfs.format import Content
 from pinnace.squashfs.reader import SquashFile
-from pinnace.squashfs.writer import Child, MetadataWriter
+from pinnace.squashfs.writer import Listed, MetadataWriter
 
 _PAGE = 4096
 #: Bytes of unused data that are rather copied than skipped.
@@ -37,8 +37,8 @@ _NOT_BETWEEN_THESE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP,
 _CLONE_RANGE = struct.Struct("<qQQQ")
 
 
-def splice(root: Node, layers: Sequence[SquashFile], target: str, form: Format) -> None:
-    """Write the image whose tree is ``root`` to ``target``, complete and synced.
+def splice(image: Image, layers: Sequence[SquashFile], target: str, form: Format) -> None:
+    """Write ``image`` to ``target``, complete and synced.
 
     ``form`` counts for an image without layers; otherwise the layers say how they are compressed.
 
@@ -46,20 +46,21 @@ def splice(root: Node, layers: Sequence[SquashFile], target: str, form: Format) 
     written. After an error there is no ``target``.
     """
     common = _common_form(layers, form)
-    nodes = [node for _, node in tree.walk(root)]
+    plan = _Plan(image, len(layers))
     try:
         with open(target, "wb") as output:
             place = len(common.options) + layout.SUPERBLOCK.size
             regions = []
-            for number, layer in enumerate(layers):
-                region = _Region(layer, [node for node in nodes if node.layer == number])
+            for layer, files in zip(layers, plan.files):
+                region = _Region(layer, files)
                 place = region.copy(output.fileno(), place)
                 regions.append(region)
-            tables = _tables(root, regions, place, common)
-            os.pwrite(output.fileno(), tables[: layout.SUPERBLOCK.size] + common.options, 0)
-            os.pwrite(output.fileno(), tables[layout.SUPERBLOCK.size :], place)
-            end = place + len(tables) - layout.SUPERBLOCK.size
-            os.ftruncate(output.fileno(), end + -end % _PAGE)
+            superblock, tables = _tables(plan, regions, place, common)
+            output.write(superblock + common.options)
+            output.seek(place)
+            output.write(tables)
+            output.truncate(output.tell() + -output.tell() % _PAGE)
+            output.flush()
             os.fsync(output.fileno())
     except OSError as error:
         _remove(target)
@@ -93,53 +94,105 @@ def _common_form(layers: Sequence[SquashFile], form: Format) -> _Common:
     return _Common(first.superblock, first.options())
 
 
+class _Plan:
+    """Which inodes an image has, in which order, and their numbers.
+
+    The children of a directory have consecutive numbers, so that a listing holds small
+    differences; a file that had its number by another name is passed over.
+    """
+
+    def __init__(self, image: Image, layers: int) -> None:
+        self.root = image.root
+        #: Each directory with the names in it, sorted, and the number of the first new inode; what lies
+        #: below a directory comes after it.
+        self.directories: list[tuple[Directory, list[bytes], int]] = []
+        #: Positions of the regular files of each layer.
+        self.files = [array("Q") for _ in range(layers)]
+        #: Of directories and of files that may have several names: their numbers and how many names.
+        self.numbers: dict[Node, int] = {image.root: 1}
+        self.names: dict[Node, int] = {}
+        self.parents: dict[Directory, int] = {}
+        count = 1
+        todo = [image.root]
+        while todo:
+            directory = todo.pop()
+            children = directory.children
+            names = sorted(children)
+            self.directories.append((directory, names, count + 1))
+            parent = self.numbers[directory]
+            for name in names:
+                node = children[name]
+                if not isinstance(node, int):
+                    self.parents[node] = parent
+                    todo.append(node)
+                elif node not in image.linked:
+                    count += 1
+                    if node >> tree.KIND & 0xF == layout.FILE:
+                        self.files[node >> tree.LAYER].append(node & tree.POSITION)
+                    continue
+                else:
+                    self.names[node] = self.names.get(node, 0) + 1
+                    if node in self.numbers:
+                        continue
+                    if tree.kind_of(node) == layout.FILE:
+                        self.files[node >> tree.LAYER].append(node & tree.POSITION)
+                count += 1
+                self.numbers[node] = count
+        self.parents[image.root] = count + 1  # as mksquashfs has it
+
+
 class _Region:
     """The data of one layer that goes into the image, and where it goes."""
 
-    def __init__(self, layer: SquashFile, nodes: Sequence[Node]) -> None:
-        self._layer = layer
-        contents = {id(node): node.content for node in nodes if node.content is not None}.values()
-        fragments = sorted({content.fragment for content in contents if content.fragment != layout.NONE})
-        #: Numbers of the fragment blocks that are used, and their positions in the layer.
-        self.fragments = fragments
-        extents = [(content.start, content.stored()) for content in contents]
-        for number in fragments:
+    def __init__(self, layer: SquashFile, files: Sequence[int]) -> None:
+        self.layer = layer
+        extents = []
+        fragments = set()
+        for position in files:
+            start, length, fragment = layer.extent(position)
+            if length:
+                extents.append((start, length))
+            if fragment != layout.NONE:
+                fragments.add(fragment)
+        #: Numbers of the fragment blocks that are used.
+        self._fragments = sorted(fragments)
+        for number in self._fragments:
             start, size = layer.fragments[number]
             extents.append((start, size & (layout.STORED - 1)))
         self._extents = _joined(extents)
         self._starts = [start for start, _ in self._extents]
         self._moves: list[int] = []
-        self.first_fragment = 0
+        self._numbers: dict[int, int] = {layout.NONE: layout.NONE}
+        #: Numbers of sets of extended attributes in the image by those in the layer.
+        self.xattrs: dict[int, int] = {layout.NONE: layout.NONE}
 
     def copy(self, output: int, place: int) -> int:
         """Copy the data to ``place`` and on; returns where it ends."""
-        limit = self._layer.superblock.inode_table
+        limit = self.layer.superblock.inode_table
         for start, end in self._extents:
             if not layout.SUPERBLOCK.size <= start <= end <= limit:
-                raise self._layer.damaged("a file's data lies outside the file")
+                raise self.layer.damaged("a file's data lies outside the file")
             place += (start - place) % _PAGE
-            _copy(self._layer.fileno(), start, output, place, end - start)
+            _copy(self.layer.fileno(), start, output, place, end - start)
             self._moves.append(place - start)
             place += end - start
         return place
 
-    def moved(self, position: int) -> int:
+    def start(self, position: int) -> int:
         """Where what lay at ``position`` lies in the image."""
         index = bisect.bisect_right(self._starts, position) - 1
         return position + self._moves[index] if index >= 0 else 0
 
-    def content(self, content: Content) -> Content:
-        """``content`` as it lies in the image."""
-        fragment = content.fragment
-        if fragment != layout.NONE:
-            fragment = self.first_fragment + bisect.bisect_left(self.fragments, fragment)
-        start = self.moved(content.start) if content.sizes else 0
-        return Content(content.size, start, content.sizes, fragment, content.fragment_offset, content.sparse)
+    def take_fragments(self, fragments: list[tuple[int, int]]) -> None:
+        """Append to ``fragments`` position in the image and size of each fragment block that is used."""
+        for number in self._fragments:
+            self._numbers[number] = len(fragments)
+            start, size = self.layer.fragments[number]
+            fragments.append((self.start(start), size))
 
-    def fragment_blocks(self) -> list[tuple[int, int]]:
-        """Position in the image and size of each fragment block that is used."""
-        blocks = (self._layer.fragments[number] for number in self.fragments)
-        return [(self.moved(start), size) for start, size in blocks]
+    def fragment(self, number: int) -> int:
+        """The image's number of a fragment block of the layer."""
+        return self._numbers[number]
 
 
 def _joined(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -155,82 +208,77 @@ def _joined(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return regions
 
 
-def _tables(root: Node, regions: Sequence[_Region], place: int, common: _Common) -> bytes:
+def _tables(plan: _Plan, regions: Sequence[_Region], place: int, common: _Common) -> tuple[bytes, bytearray]:
     fragments: list[tuple[int, int]] = []
     for region in regions:
-        region.first_fragment = len(fragments)
-        fragments += region.fragment_blocks()
-    numbers, names = _numbered(root)
-    writer = MetadataWriter()
-    positions: dict[int, int] = {}
-    for node, parent in _children_first(root):
-        key = id(node)
-        if key not in positions:
-            number = numbers[key]
-            positions[key] = _add(writer, node, number, names[key], regions, numbers, positions, parent)
-    return writer.finish(positions[id(root)], place, fragments, common.superblock)
+        region.take_fragments(fragments)
+    inodes = _Inodes(plan, regions)
+    while plan.directories:  # what lies in one before it; what is done with makes room
+        inodes.add_directory(*plan.directories.pop())
+    return inodes.writer.finish(inodes.positions[plan.root], place, fragments, common.superblock)
 
 
-def _add(
-    writer: MetadataWriter,
-    node: Node,
-    number: int,
-    names: int,
-    regions: Sequence[_Region],
-    numbers: dict[int, int],
-    positions: dict[int, int],
-    parent: Node | None,
-) -> int:
-    entry = node.entry
-    if node.is_directory:
-        children = [
-            Child(name, tree.INODE_KINDS[child.entry.kind], numbers[id(child)], positions[id(child)])
-            for name, child in sorted(node.children.items())
-        ]
-        above = numbers[id(parent)] if parent is not None else len(numbers) + 1
-        return writer.add_directory(number, entry.mode, entry.mtime, children, above, entry.xattrs)
-    if node.content is not None:
-        content = regions[node.layer].content(node.content)
-        return writer.add_file(number, entry.mode, entry.mtime, names, content, entry.xattrs)
-    kind = tree.INODE_KINDS[entry.kind]
-    if kind == layout.SYMLINK:
-        return writer.add_symlink(number, entry.mode, entry.mtime, names, entry.link, entry.xattrs)
-    return writer.add_special(kind, number, entry.mode, entry.mtime, names, node.rdev, entry.xattrs)
+class _Inodes:
+    """The image's inodes and listings while they are written."""
 
+    def __init__(self, plan: _Plan, regions: Sequence[_Region]) -> None:
+        self.writer = MetadataWriter()
+        #: Of directories, and of files that may have several names.
+        self.positions: dict[Node, int] = {}
+        self._plan = plan
+        self._regions = regions
 
-def _numbered(root: Node) -> tuple[dict[int, int], dict[int, int]]:
-    """Inode numbers and counts of names, by identity.
+    def add_directory(self, directory: Directory, names: Sequence[bytes], number: int) -> None:
+        """Write all that is new in ``directory``, numbered from ``number`` on, its listing and itself."""
+        numbers, positions = self._plan.numbers, self.positions
+        children = directory.children
+        listed: list[Listed] = []
+        for name in names:
+            node = children[name]
+            own = numbers.get(node)
+            if own is None and isinstance(node, int):
+                listed.append((name, self._add(node, number, 1), number, tree.kind_of(node)))
+                number += 1
+                continue
+            own = numbers[node]
+            number += own == number
+            kind = layout.DIRECTORY
+            if isinstance(node, int):
+                kind = tree.kind_of(node)
+                if node not in positions:
+                    positions[node] = self._add(node, own, self._plan.names[node])
+            listed.append((name, positions[node], own, kind))
+        mode, mtime, xattrs = 0o755, 0, layout.NONE
+        if directory.inode >= 0:
+            region = self._regions[directory.inode >> tree.LAYER]
+            inode = region.layer.inode(directory.inode & tree.POSITION)
+            mode, mtime, xattrs = inode.mode, inode.mtime, self._xattrs(region, inode.xattrs)
+        positions[directory] = self.writer.add_directory(
+            numbers[directory], mode, mtime, listed, self._plan.parents[directory], xattrs
+        )
 
-    The children of a directory have consecutive numbers: a listing holds small differences.
-    """
-    numbers = {id(root): 1}
-    names = {id(root): 1}
-    todo = [root]
-    while todo:
-        directory = todo.pop()
-        for _, child in sorted(directory.children.items()):
-            key = id(child)
-            names[key] = names.get(key, 0) + 1
-            if key not in numbers:
-                numbers[key] = len(numbers) + 1
-                if child.is_directory:
-                    todo.append(child)
-    return numbers, names
+    def _add(self, node: int, number: int, names: int) -> int:
+        region = self._regions[node >> tree.LAYER]
+        inode = region.layer.inode(node & tree.POSITION)
+        xattrs = region.xattrs.get(inode.xattrs)
+        if xattrs is None:
+            xattrs = self._xattrs(region, inode.xattrs)
+        content = inode.content
+        if content is not None:
+            start = region.start(content.start) if content.sizes else 0
+            fragment = region.fragment(content.fragment)
+            return self.writer.add_file(
+                number, inode.mode, inode.mtime, names, content, start, fragment, xattrs
+            )
+        if inode.kind == layout.SYMLINK:
+            return self.writer.add_symlink(number, inode.mode, inode.mtime, names, inode.target, xattrs)
+        return self.writer.add_special(inode.kind, number, inode.mode, inode.mtime, names, inode.rdev, xattrs)
 
-
-def _children_first(root: Node) -> list[tuple[Node, Node | None]]:
-    """Every name's node with its directory, each directory after all that lies in it."""
-    order: list[tuple[Node, Node | None]] = [(root, None)]
-    todo = [root]
-    while todo:
-        directory = todo.pop()
-        # Reversed as a whole below: files of one directory then lie together, in order.
-        for _, child in sorted(directory.children.items(), reverse=True):
-            order.append((child, directory))
-            if child.is_directory:
-                todo.append(child)
-    order.reverse()
-    return order
+    def _xattrs(self, region: _Region, number: int) -> int:
+        found = region.xattrs.get(number)
+        if found is None:
+            found = region.xattrs[number] = self.writer.add_xattrs(region.layer.xattrs(number))
+        return found
 
 
 def _copy(source: int, start: int, target: int, place: int, length: int) -> None:

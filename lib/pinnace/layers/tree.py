@@ -1,238 +1,296 @@
-"""The trees of layers, and how they are merged bottom to top (OCI image specification, layers)."""
+"""The trees of layers, and how they are merged bottom to top (OCI image specification, layers).
+
+An image has millions of files, so that only directories are objects. What is no directory is the
+number of its inode: the layer, the kind and the position in the layer's inode table in one. Two
+names of one file are the same number.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from typing import NamedTuple, Union
 
 from pinnace.errors import ImageError
 from pinnace.layers import names, tar
-from pinnace.layers.tar import Entry
 from pinnace.squashfs import format as layout
-from pinnace.squashfs.format import Content
-from pinnace.squashfs.reader import Inode, SquashFile
+from pinnace.squashfs.reader import SquashFile
 
 _MAX_SYMLINKS = 40
 #: Bytes of a layer's index that are read: a path of 4 KiB for each of some ten thousand actions.
 _MAX_INDEX = 64 << 20
+#: Names in one layer: each costs memory.
+_MAX_NAMES = 9_000_000
 
-_SOCKET = b"s"
+#: Where the parts of an inode's number begin.
+KIND, LAYER = 36, 40
+POSITION = (1 << KIND) - 1
 
-#: The basic inode type of each kind of entry, and the other way round. There are no sockets in tar.
-INODE_KINDS = {
-    tar.DIRECTORY: layout.DIRECTORY,
-    tar.FILE: layout.FILE,
-    tar.SYMLINK: layout.SYMLINK,
-    tar.DEVICE: layout.BLOCK_DEVICE,
-    tar.CHARACTER: layout.CHARACTER_DEVICE,
-    tar.FIFO: layout.FIFO,
-    _SOCKET: layout.SOCKET,
-}
-_KINDS = {kind: letter for letter, kind in INODE_KINDS.items()}
+Parts = tuple[bytes, ...]
 
 
-class Node:
-    """A file of any kind. One that has several names is in the tree several times.
+class Directory:
+    """``inode`` is the number of the inode that gives the attributes, -1 if none does.
 
-    ``entry`` holds its attributes but no path; ``layer`` is the number of the layer that it
-    comes from. ``children`` is empty for all but directories.
+    An ``implicit`` one is listed by no entry of its layer: it gives its attributes to nothing.
     """
 
-    __slots__ = ("children", "content", "entry", "implicit", "layer", "rdev")
+    __slots__ = ("children", "implicit", "inode")
 
-    def __init__(self, entry: Entry, layer: int, *, implicit: bool = False) -> None:
-        self.entry = entry
-        self.layer = layer
-        #: Where a regular file's bytes lie in the layer's file.
-        self.content: Content | None = None
-        self.rdev = 0
-        #: A directory that no entry lists: it gives its attributes to nothing.
+    def __init__(self, inode: int = -1, *, implicit: bool = True) -> None:
+        self.inode = inode
         self.implicit = implicit
         self.children: dict[bytes, Node] = {}
 
-    @property
-    def is_directory(self) -> bool:
-        return self.entry.kind == tar.DIRECTORY
+
+Node = Union[Directory, int]
+
+
+def kind_of(inode: int) -> int:
+    """The basic inode type of what is no directory."""
+    return inode >> KIND & 0xF
+
+
+class Image:
+    """The tree at ``root``; ``linked`` are the files that may have several names."""
+
+    def __init__(self) -> None:
+        self.root = Directory()
+        self.linked: set[int] = set()
+
+
+class Action(NamedTuple):
+    """What ``filter`` put aside: ``path`` becomes ``node``, or without one a link to the lower ``target``."""
+
+    path: bytes
+    target: bytes
+    node: Node | None
 
 
 class LayerTree:
-    """What one layer file holds. ``actions`` as in ``filter``, ``aside`` what they refer to."""
+    """What one layer file holds, ``linked`` as in ``Image``.
 
-    def __init__(self, root: Node, aside: dict[bytes, Node], actions: list[list[str]]) -> None:
-        self.root = root
-        self.aside = aside
-        self.actions = actions
+    ``removals`` are its whiteouts: the way to a directory, and the name that it loses, or None for
+    all names.
+    """
+
+    def __init__(self) -> None:
+        self.root = Directory()
+        self.linked: set[int] = set()
+        self.removals: list[tuple[Parts, bytes | None]] = []
+        self.actions: list[Action] = []
+
+
+class _Way:
+    """A directory on the way to others; whiteouts are few, so that only they need a whole path."""
+
+    __slots__ = ("above", "name")
+
+    def __init__(self, above: _Way | None, name: bytes) -> None:
+        self.above = above
+        self.name = name
+
+    def parts(self) -> Parts:
+        found = []
+        way = self
+        while way.above is not None:
+            found.append(way.name)
+            way = way.above
+        return tuple(reversed(found))
 
 
 def read(layer: SquashFile, number: int) -> LayerTree:
     """The tree of a layer file. Raises ImageError."""
-    root_inode = layer.root()
-    root = _node(root_inode, number)
-    nodes: dict[int, Node] = {}
-    todo = [(root, root_inode)]
+    found = LayerTree()
+    base = number << LAYER
+    seen: set[int] = set()
+    count = 0
+    todo = [(found.root, layer.root(), _Way(None, b""))]
     while todo:
-        directory, inode = todo.pop()
-        for name, child in layer.children(inode):
-            node = nodes.get(id(child))
-            if node is None:
-                node = nodes[id(child)] = _node(child, number)
-                if node.is_directory:
-                    todo.append((node, child))
-            elif node.is_directory:
-                raise layer.damaged("a directory has two names")
-            directory.children[name] = node
-    side = root.children.pop(names.SIDE, None)
-    return LayerTree(root, side.children if side else {}, _actions(layer, side))
+        directory, position, way = todo.pop()
+        inode = layer.inode(position)
+        if inode.kind != layout.DIRECTORY:
+            raise layer.damaged("a directory is none")
+        if position in seen:
+            raise layer.damaged("a directory has two names")
+        seen.add(position)
+        directory.inode = base | position
+        directory.implicit = inode.group == tar.IMPLICIT_GROUP
+        children = directory.children
+        for name, kind, position in layer.listing(inode):
+            if kind == layout.DIRECTORY:
+                if name[:4] != names.WHITEOUT or (name == names.SIDE and way.above is None):
+                    child = children[name] = Directory()
+                    todo.append((child, position, _Way(way, name)))
+            elif name[:4] == names.WHITEOUT:
+                removed = names.whiteout_of(name, f"in {layer.path}")
+                if name == names.OPAQUE or removed is not None:
+                    found.removals.append((way.parts(), removed))
+            else:
+                children[name] = file = base | kind << KIND | position
+                if layer.names(position, kind) > 1:
+                    found.linked.add(file)
+        count += len(children)
+        if count > _MAX_NAMES:
+            raise layer.damaged("it has too many files")
+    side = found.root.children.pop(names.SIDE, None)
+    if isinstance(side, Directory):
+        found.actions = _actions(layer, side)
+    return found
 
 
-def _actions(layer: SquashFile, side: Node | None) -> list[list[str]]:
-    index = side.children.get(names.INDEX) if side else None
-    if index is None or index.content is None:
+def _actions(layer: SquashFile, side: Directory) -> list[Action]:
+    index = side.children.get(names.INDEX)
+    content = layer.inode(index & POSITION).content if isinstance(index, int) else None
+    if content is None:
         return []
-    actions: list[list[str]] = json.loads(layer.read(index.content, _MAX_INDEX))
+    actions = []
+    try:
+        for verb, first, second in json.loads(layer.read(content, _MAX_INDEX)):
+            what, path = (second, first) if verb == "link" else (first, second)
+            node = None if verb == "link" else side.children[os.fsencode(what)]
+            actions.append(Action(os.fsencode(path), os.fsencode(what), node))
+    except (ValueError, TypeError, KeyError) as error:
+        raise layer.damaged(f"its index is wrong: {error}") from None
     return actions
 
 
-def _node(inode: Inode, layer: int) -> Node:
-    kind = _KINDS[inode.kind]
-    size = inode.content.size if inode.content else 0
-    entry = Entry(b"", kind, inode.mode, size, inode.mtime, inode.target, inode.group, inode.xattrs)
-    node = Node(entry, layer, implicit=kind == tar.DIRECTORY and inode.group == tar.IMPLICIT_GROUP)
-    node.content, node.rdev = inode.content, inode.rdev
-    return node
-
-
-def merge(layers: Iterable[LayerTree]) -> Node:
-    """The image's root. The trees are used up."""
-    root = _implicit(0)
+def merge(layers: Sequence[SquashFile]) -> Image:
+    """The tree of the image that ``layers`` make, the bottom first. Raises ImageError."""
+    merging = _Merging(layers)
     for number, layer in enumerate(layers):
-        # Before anything of the layer: its links lead to what lower layers have.
-        links = {
-            position: _lower(root, os.fsencode(action[2]), os.fsencode(action[1]))
-            for position, action in enumerate(layer.actions)
-            if action[0] == "link"
-        }
-        _merge_directory(root, layer.root, number)
-        for position, action in enumerate(layer.actions):
-            if action[0] == "link":
-                _put(root, os.fsencode(action[1]), links[position], number)
-            else:
-                _put(root, os.fsencode(action[2]), layer.aside[os.fsencode(action[1])], number)
-    return root
+        merging.add(read(layer, number), number)
+    return merging.image
 
 
-def walk(root: Node) -> Iterator[tuple[bytes, Node]]:
-    """Every path below ``root`` with its node, sorted, directories before what is in them."""
-    todo = [(b"", root)]
-    while todo:
-        path, node = todo.pop()
-        if path:
-            yield path, node
-        prefix = path + b"/" if path else b""
-        todo += [(prefix + name, node.children[name]) for name in sorted(node.children, reverse=True)]
+class _Merging:
+    """An image while layers are laid on it."""
 
+    def __init__(self, layers: Sequence[SquashFile]) -> None:
+        self.image = Image()
+        self._layers = layers
 
-def _merge_directory(image: Node, layer_root: Node, number: int) -> None:
-    # A stack of our own: paths may be deeper than Python's.
-    todo: list[tuple[Node, Node, tuple[bytes, ...]]] = [(image, layer_root, ())]
-    while todo:
-        lower, upper, path = todo.pop()
-        if not upper.implicit:
-            lower.entry, lower.implicit = upper.entry, False
-        if names.OPAQUE in upper.children:
+    def add(self, layer: LayerTree, number: int) -> None:
+        """Lay ``layer`` on top; its tree is used up."""
+        # Before anything of the layer: its links lead to what lower layers have, and its whiteouts
+        # remove nothing else.
+        nodes = [
+            self._lower(action.target, action.path) if action.node is None else action.node
+            for action in layer.actions
+        ]
+        for parts, name in layer.removals:
+            self._remove(layer.root, parts, name)
+        self.image.linked |= layer.linked
+        self._merge_directory(layer.root)
+        for action, node in zip(layer.actions, nodes):
+            if action.node is None and isinstance(node, int):
+                self.image.linked.add(node)
+            self._put(action.path, node, number)
+
+    def _merge_directory(self, layer_root: Directory) -> None:
+        # A stack of our own: paths may be deeper than Python's.
+        todo: list[tuple[Directory, Directory, Parts]] = [(self.image.root, layer_root, ())]
+        while todo:
+            lower, upper, path = todo.pop()
+            if not upper.implicit:
+                lower.inode, lower.implicit = upper.inode, False
+            here = lower.children
+            if not here:
+                lower.children = upper.children
+                continue
+            for name, node in upper.children.items():
+                if isinstance(node, int):
+                    here[name] = node
+                    continue
+                below = self._directory_at(here.get(name), (*path, name), node)
+                if below is None:
+                    here[name] = node
+                else:
+                    todo.append((below, node, (*path, name)))
+
+    def _directory_at(self, existing: Node | None, path: Parts, upper: Directory) -> Directory | None:
+        """The image's directory that ``upper``, at ``path`` of a layer, goes into."""
+        if isinstance(existing, Directory):
+            return existing
+        if existing is not None and upper.implicit and kind_of(existing) == layout.SYMLINK:
+            # Tar follows: /lib/x goes into /usr/lib where an older layer made /lib a link to it.
+            return self._follow(path)
+        return None
+
+    def _remove(self, upper: Directory, parts: Parts, name: bytes | None) -> None:
+        """Carry out a whiteout in the directory at ``parts`` of the layer whose root is ``upper``."""
+        lower: Directory | None = self.image.root
+        for count, part in enumerate(parts, 1):
+            above, node = upper.children.get(part), lower.children.get(part) if lower else None
+            if not isinstance(above, Directory):
+                return
+            upper, lower = above, node if isinstance(node, Directory) else None
+            if isinstance(node, int) and upper.implicit and kind_of(node) == layout.SYMLINK:
+                lower = self._follow(parts[:count])
+        if lower is not None and name is None:
             lower.children.clear()
-        for name in upper.children:
-            removed = names.whiteout_of(name, "")
-            if removed is not None:
-                lower.children.pop(removed, None)
-        for name, node in upper.children.items():
-            if name.startswith(names.WHITEOUT):
-                continue
-            if not node.is_directory:
-                lower.children[name] = node
-                continue
-            below = _directory_at(image, lower, name, (*path, name), node, number)
-            todo.append((below, node, (*path, name)))
+        elif lower is not None and name is not None:
+            lower.children.pop(name, None)
 
-
-def _directory_at(
-    image: Node, parent: Node, name: bytes, path: tuple[bytes, ...], node: Node, number: int
-) -> Node:
-    """The image's directory that a layer's directory ``node`` at ``path`` goes into, made if need be."""
-    existing = parent.children.get(name)
-    if existing is not None and existing.is_directory:
-        return existing
-    if existing is not None and existing.entry.kind == tar.SYMLINK and node.implicit:
-        # Tar follows: /lib/x goes into /usr/lib where an older layer made /lib a link to it.
-        target = _follow(image, path, number)
-        if target is not None:
-            return target
-    made = Node(node.entry, number, implicit=node.implicit)
-    parent.children[name] = made
-    return made
-
-
-def _put(image: Node, path: bytes, node: Node, number: int) -> None:
-    parts = tuple(path.split(b"/"))
-    if parts == (b".",):
-        image.entry, image.implicit = node.entry, False
-        return
-    parent = _follow(image, parts[:-1], number)
-    if parent is None:
-        raise ImageError(f"layer {number + 1} puts {tar.printable(path)} below what is no directory")
-    existing = parent.children.get(parts[-1])
-    if existing is not None and existing.is_directory and node.is_directory:
-        existing.entry, existing.implicit = node.entry, False
-    else:
-        parent.children[parts[-1]] = node
-
-
-def _follow(image: Node, parts: tuple[bytes, ...], number: int) -> Node | None:
-    """The directory at ``parts`` with symbolic links followed within the image, made if it is missing.
-
-    None if something else is in the way.
-    """
-    trail: list[tuple[bytes, Node]] = []
-    todo = list(reversed(parts))
-    followed = 0
-    while todo:
-        part = todo.pop()
-        if part == b"..":
-            del trail[-1:]
-            continue
-        here = trail[-1][1] if trail else image
-        node = here.children.get(part)
-        if node is None:
-            node = here.children[part] = _implicit(number)
-        if node.entry.kind == tar.SYMLINK:
-            followed += 1
-            if followed > _MAX_SYMLINKS:
-                return None
-            target = node.entry.link
-            if target.startswith(b"/"):
-                trail.clear()
-            todo += [step for step in reversed(target.split(b"/")) if step not in (b"", b".")]
-        elif node.is_directory:
-            trail.append((part, node))
+    def _put(self, path: bytes, node: Node, number: int) -> None:
+        parts = tuple(path.split(b"/"))
+        if parts == (b".",):
+            self._take_attributes(self.image.root, node)
+            return
+        parent = self._follow(parts[:-1])
+        if parent is None:
+            raise ImageError(f"layer {number + 1} puts {tar.printable(path)} below what is no directory")
+        existing = parent.children.get(parts[-1])
+        if isinstance(existing, Directory) and isinstance(node, Directory):
+            self._take_attributes(existing, node)
         else:
-            return None
-    return trail[-1][1] if trail else image
+            parent.children[parts[-1]] = node
 
+    def _take_attributes(self, directory: Directory, node: Node) -> None:
+        if isinstance(node, Directory):
+            directory.inode, directory.implicit = node.inode, False
 
-def _lower(image: Node, target: bytes, path: bytes) -> Node:
-    """What lower layers have as the target of a hard link."""
-    parts = tuple(target.split(b"/"))
-    parent = _follow(image, parts[:-1], 0)
-    node = parent.children.get(parts[-1]) if parent else None
-    if node is None or node.is_directory:
-        raise ImageError(
-            f"{tar.printable(path)} is a hard link to {tar.printable(target)}, which is not in the image",
-            hint="build the image anew",
-            identifier="malformed-layer",
-        )
-    return node
+    def _follow(self, parts: Parts) -> Directory | None:
+        """The directory at ``parts`` with symbolic links followed within the image, made if it is missing.
 
+        None if something else is in the way.
+        """
+        trail = [self.image.root]
+        todo = list(reversed(parts))
+        followed = 0
+        while todo:
+            part = todo.pop()
+            if part == b"..":
+                del trail[max(1, len(trail) - 1) :]
+                continue
+            children = trail[-1].children
+            node = children.get(part)
+            if node is None:
+                node = children[part] = Directory()
+            if isinstance(node, Directory):
+                trail.append(node)
+            elif kind_of(node) == layout.SYMLINK:
+                followed += 1
+                if followed > _MAX_SYMLINKS:
+                    return None
+                target = self._layers[node >> LAYER].inode(node & POSITION).target
+                if target.startswith(b"/"):
+                    del trail[1:]
+                todo += [step for step in reversed(target.split(b"/")) if step not in (b"", b".")]
+            else:
+                return None
+        return trail[-1]
 
-def _implicit(layer: int) -> Node:
-    return Node(Entry(b"", tar.DIRECTORY, 0o755), layer, implicit=True)
+    def _lower(self, target: bytes, path: bytes) -> int:
+        """What lower layers have as the target of a hard link."""
+        parts = tuple(target.split(b"/"))
+        parent = self._follow(parts[:-1])
+        node = parent.children.get(parts[-1]) if parent else None
+        if not isinstance(node, int):
+            raise ImageError(
+                f"{tar.printable(path)} is a hard link to {tar.printable(target)}, which is not in the image",
+                hint="build the image anew",
+                identifier="malformed-layer",
+            )
+        return node

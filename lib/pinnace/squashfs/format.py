@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAGIC = 0x73717368
 SUPERBLOCK = struct.Struct("<IIIIIHHHHHHQQQQQQQQ")
@@ -15,6 +16,7 @@ PLAIN_INODES, NO_FRAGMENTS, OPTIONS = 0x1, 0x10, 0x400
 NO_XATTRS, PLAIN_XATTRS, PLAIN_IDS = 0x200, 0x100, 0x800
 
 DIRECTORY, FILE, SYMLINK, BLOCK_DEVICE, CHARACTER_DEVICE, FIFO, SOCKET = range(1, 8)
+DEVICES = (BLOCK_DEVICE, CHARACTER_DEVICE)
 #: An inode's type plus this is its extended form.
 EXTENDED = 7
 
@@ -24,6 +26,8 @@ EXTENDED_DIRECTORY = struct.Struct("<IIIIHHI")
 DIRECTORY_INDEX = struct.Struct("<III")
 BASIC_FILE = struct.Struct("<IIII")
 EXTENDED_FILE = struct.Struct("<QQQIIII")
+#: The inode and what follows it, at once.
+WHOLE_BASIC_FILE = struct.Struct("<HHHHIIIIII")
 LINK = struct.Struct("<II")
 NUMBER = struct.Struct("<I")
 POSITION = struct.Struct("<Q")
@@ -98,8 +102,7 @@ class Superblock:
         )
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """Where the bytes of a regular file lie. ``sizes`` is the block list as it is on disk."""
 
     size: int
@@ -108,7 +111,3 @@ class Content:
     fragment: int = NONE
     fragment_offset: int = 0
     sparse: int = 0
-
-    def stored(self) -> int:
-        """Bytes of all blocks on disk."""
-        return sum(size & (STORED - 1) for (size,) in NUMBER.iter_unpack(self.sizes))

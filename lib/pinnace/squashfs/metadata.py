@@ -16,6 +16,8 @@ from pinnace.errors import HostError, ImageError
 BLOCK = 8192
 _PLAIN = 0x8000
 _LENGTH = struct.Struct("<H")
+#: Bytes of a table's plain text, which a hostile file could claim thousands of times its own size.
+_MAX_TEXT = 1 << 30
 
 Decompress = Callable[[bytes], bytes]
 
@@ -66,6 +68,8 @@ class Table:
                 raise Damaged(f"a metadata block cannot be unpacked: {error}") from None
             if len(plain) > BLOCK:
                 raise Damaged("a metadata block is too large")
+            if length > _MAX_TEXT:
+                raise Damaged("a table is too large")
             pieces.append(plain)
             length += len(plain)
             position += 2 + size
@@ -89,19 +93,19 @@ class TableWriter:
     def __init__(self) -> None:
         self.text = bytearray()
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: bytes | bytearray) -> int:
         """Add ``data`` and return where it begins in the text."""
         position = len(self.text)
         self.text += data
         return position
 
-    def disk(self) -> bytes:
-        """The table as it lies on disk."""
-        parts = []
-        for start in range(0, len(self.text), BLOCK):
-            block = self.text[start : start + BLOCK]
-            parts += [_LENGTH.pack(len(block) | _PLAIN), bytes(block)]
-        return b"".join(parts)
+    def put(self, output: bytearray) -> None:
+        """Append the table as it lies on disk."""
+        with memoryview(self.text) as text:
+            for start in range(0, len(text), BLOCK):
+                block = text[start : start + BLOCK]
+                output += _LENGTH.pack(len(block) | _PLAIN)
+                output += block
 
     def block_starts(self) -> list[int]:
         """Distance of each block from the table's start on disk."""

@@ -1,4 +1,8 @@
-"""The metadata of a squashfs file: its tree, without the bytes of its files."""
+"""The metadata of a squashfs file: its tree, without the bytes of its files.
+
+An inode is named by its position in the plain text of the inode table, and is parsed when it is
+asked for: an image has millions of them.
+"""
 
 from __future__ import annotations
 
@@ -11,42 +15,54 @@ from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Content, Superblock
 from pinnace.squashfs.metadata import BLOCK, Damaged, Table, decompressor
 
+_WRONG = (Damaged, struct.error, IndexError)
+_IMPOSSIBLE = frozenset((b".", b".."))
+#: Bytes of one file's extended attributes, and of all that are asked for: memory holds them.
+_MAX_OWN_XATTRS = 1 << 20
+_MAX_XATTRS = 64 << 20
+
 
 class Inode:
-    """One file of any kind; ``kind`` is the basic inode type, ``rdev`` a device's numbers."""
+    """One file of any kind; ``kind`` is the basic inode type, ``rdev`` a device's numbers.
 
-    __slots__ = ("content", "group", "kind", "listing", "mode", "mtime", "rdev", "target", "xattrs")
+    ``names`` is how many the inode says that it has, ``xattrs`` the number of its set of extended
+    attributes, or ``format.NONE``.
+    """
+
+    __slots__ = ("content", "group", "kind", "listing", "mode", "mtime", "names", "rdev", "target", "xattrs")
 
     def __init__(self, kind: int, mode: int, group: int, mtime: int) -> None:
         self.kind = kind
         self.mode = mode
         self.group = group
         self.mtime = mtime
+        self.names = 1
+        self.xattrs = layout.NONE
         self.content: Content | None = None
         self.target = b""
         self.rdev = 0
-        self.xattrs: dict[bytes, bytes] = {}
         #: Of a directory: block and offset in the directory table, and bytes.
         self.listing = (0, 0, 0)
 
 
 class SquashFile:
-    """An open squashfs file. Raises ImageError if its metadata cannot be read."""
+    """An open squashfs file. Raises ImageError if its metadata cannot be read, as all methods do."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._file = open(path, "rb")
+        self._length = os.fstat(self._file.fileno()).st_size
+        self._xattr_bytes = 0
         try:
             self.superblock = Superblock.unpack(self._file.read(layout.SUPERBLOCK.size))
             self.decompress = decompressor(layout.COMPRESSORS.get(self.superblock.compressor, "?"))
             self._read_tables()
-        except (Damaged, struct.error, IndexError, ValueError) as error:
+        except (*_WRONG, ValueError) as error:
             self._file.close()
             raise self.damaged(error) from None
         except BaseException:
             self._file.close()
             raise
-        self._inodes: dict[int, Inode] = {}
 
     def __enter__(self) -> SquashFile:
         return self
@@ -61,8 +77,11 @@ class SquashFile:
         """The compressor's options, as the metadata block that they are on disk; often empty."""
         if not self.superblock.flags & layout.OPTIONS:
             return b""
-        (header,) = struct.unpack("<H", self._bytes(layout.SUPERBLOCK.size, 2))
-        return self._bytes(layout.SUPERBLOCK.size, 2 + (header & 0x7FFF))
+        try:
+            (header,) = struct.unpack("<H", self._bytes(layout.SUPERBLOCK.size, 2))
+            return self._bytes(layout.SUPERBLOCK.size, 2 + (header & 0x7FFF))
+        except Damaged as error:
+            raise self.damaged(error) from None
 
     def damaged(self, why: object) -> ImageError:
         return ImageError(
@@ -71,88 +90,141 @@ class SquashFile:
 
     # The tree
 
-    def root(self) -> Inode:
-        return self._inode(self.superblock.root)
-
-    def children(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
-        """Names and files of a directory. One that has several names is the same object each time."""
+    def root(self) -> int:
+        """The position of the root's inode."""
         try:
-            yield from self._children(directory)
-        except (Damaged, struct.error, IndexError) as error:
+            return self._inode_table.position(self.superblock.root)
+        except Damaged as error:
             raise self.damaged(error) from None
 
-    def _children(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
+    def listing(self, directory: Inode) -> Iterator[tuple[bytes, int, int]]:
+        """What a directory says that is in it: name, kind and position of the inode."""
+        try:
+            yield from self._listing(directory)
+        except _WRONG as error:
+            raise self.damaged(error) from None
+
+    def _listing(self, directory: Inode) -> Iterator[tuple[bytes, int, int]]:
         block, offset, size = directory.listing
         if size <= 3:
             return
         text = self._directories.text
+        unpack, head = layout.DIRECTORY_ENTRY.unpack_from, layout.DIRECTORY_ENTRY.size
         position = self._directories.at(block, offset)
         end = position + size - 3
         while position < end:
             count, start, _ = layout.DIRECTORY_HEADER.unpack_from(text, position)
             position += layout.DIRECTORY_HEADER.size
+            inodes = self._inode_table.at(start, 0)
             for _ in range(count + 1):
-                place, _, _, length = layout.DIRECTORY_ENTRY.unpack_from(text, position)
-                position += layout.DIRECTORY_ENTRY.size
+                place, _, kind, length = unpack(text, position)
+                position += head
                 name = text[position : position + length + 1]
                 position += length + 1
-                if len(name) != length + 1 or name in (b".", b"..") or b"/" in name or b"\0" in name:
+                if len(name) <= length or b"/" in name or b"\0" in name or name in _IMPOSSIBLE:
                     raise Damaged("a directory holds an impossible name")
-                yield name, self._inode(start << 16 | place)
+                yield name, kind, inodes + place
 
-    def _inode(self, reference: int) -> Inode:
-        inode = self._inodes.get(reference)
-        if inode is None:
-            inode = self._inodes[reference] = self._parse(self._inode_table.position(reference))
+    def inode(self, position: int) -> Inode:
+        """The inode at ``position``."""
+        try:
+            kind, mode, _, group, mtime, _ = layout.INODE.unpack_from(self._inode_table.text, position)
+            extended = kind > layout.EXTENDED
+            inode = Inode(kind - layout.EXTENDED if extended else kind, mode & 0o7777, group, mtime)
+            inode.group = self._ids[group]
+            if inode.kind == layout.FILE:
+                self._parse_file(position, inode, extended)
+            else:
+                self._parse_other(position + layout.INODE.size, inode, extended)
+        except _WRONG as error:
+            raise self.damaged(error) from None
         return inode
 
-    def _parse(self, position: int) -> Inode:
+    def names(self, position: int, kind: int) -> int:
+        """How many names the inode at ``position`` says that it has; a directory calls it ``kind``.
+
+        Not for directories.
+        """
         text = self._inode_table.text
-        kind, mode, _, group, mtime, _ = layout.INODE.unpack_from(text, position)
-        position += layout.INODE.size
-        extended = kind > layout.EXTENDED
-        basic = kind - layout.EXTENDED if extended else kind
-        inode = Inode(basic, mode & 0o7777, self._ids[group], mtime)
-        if basic == layout.DIRECTORY:
-            xattr = _parse_directory(text, position, inode, extended)
-        elif basic == layout.FILE:
-            xattr = self._parse_file(text, position, inode, extended)
-        elif basic == layout.SYMLINK:
-            _, length = layout.LINK.unpack_from(text, position)
-            position += layout.LINK.size
-            inode.target = text[position : position + length]
-            if len(inode.target) != length:
-                raise Damaged("a symbolic link is cut short")
-            xattr = _number(text, position + length) if extended else layout.NONE
-        elif basic in (layout.BLOCK_DEVICE, layout.CHARACTER_DEVICE):
-            _, inode.rdev = layout.LINK.unpack_from(text, position)
-            xattr = _number(text, position + 8) if extended else layout.NONE
-        elif basic in (layout.FIFO, layout.SOCKET):
-            xattr = _number(text, position + 4) if extended else layout.NONE
-        else:
-            raise Damaged(f"an inode has the unknown type {kind}")
-        if xattr != layout.NONE:
-            inode.xattrs = self._xattrs(xattr)
-        return inode
+        try:
+            found = text[position]
+            if found == kind == layout.FILE:
+                return 1
+            if found not in (kind, kind + layout.EXTENDED) or found > 2 * layout.EXTENDED:
+                raise Damaged("a directory and an inode contradict each other")
+            if found == layout.FILE + layout.EXTENDED:
+                return int(layout.EXTENDED_FILE.unpack_from(text, position + layout.INODE.size)[3])
+            return _number(text, position + layout.INODE.size)
+        except _WRONG as error:
+            raise self.damaged(error) from None
 
-    def _parse_file(self, text: bytes, position: int, inode: Inode, extended: bool) -> int:
-        sparse, xattr = 0, layout.NONE
+    def extent(self, position: int) -> tuple[int, int, int]:
+        """Of the regular file at ``position``: start and length of its blocks, number of its fragment."""
+        text = self._inode_table.text
+        try:
+            if text[position] == layout.FILE:
+                _, _, _, _, _, _, start, fragment, _, size = layout.WHOLE_BASIC_FILE.unpack_from(
+                    text, position
+                )
+                if fragment != layout.NONE and size < self.superblock.block_size:
+                    return start, 0, fragment
+        except _WRONG as error:
+            raise self.damaged(error) from None
+        content = self.inode(position).content
+        if content is None:
+            raise self.damaged("a file is none")
+        length = sum(size & (layout.STORED - 1) for (size,) in layout.NUMBER.iter_unpack(content.sizes))
+        return content.start, length, content.fragment
+
+    def _parse_file(self, position: int, inode: Inode, extended: bool) -> None:
+        text = self._inode_table.text
+        sparse = 0
         if extended:
-            start, size, sparse, _, fragment, offset, xattr = layout.EXTENDED_FILE.unpack_from(text, position)
+            position += layout.INODE.size
+            fields = layout.EXTENDED_FILE.unpack_from(text, position)
+            start, size, sparse, inode.names, fragment, offset, inode.xattrs = fields
             position += layout.EXTENDED_FILE.size
         else:
-            start, fragment, offset, size = layout.BASIC_FILE.unpack_from(text, position)
-            position += layout.BASIC_FILE.size
-        blocks = size // self.superblock.block_size
+            fields = layout.WHOLE_BASIC_FILE.unpack_from(text, position)
+            _, _, _, _, _, _, start, fragment, offset, size = fields
+            position += layout.WHOLE_BASIC_FILE.size
         if fragment == layout.NONE:
             blocks = -(-size // self.superblock.block_size)
-        elif fragment >= len(self.fragments):
+        elif fragment < len(self.fragments):
+            blocks = size // self.superblock.block_size
+        else:
             raise Damaged("a file's fragment is not there")
         sizes = text[position : position + 4 * blocks]
         if len(sizes) != 4 * blocks:
             raise Damaged("a block list is cut short")
         inode.content = Content(size, start, sizes, fragment, offset, sparse)
-        return xattr
+
+    def _parse_other(self, position: int, inode: Inode, extended: bool) -> None:
+        text = self._inode_table.text
+        if inode.kind == layout.DIRECTORY:
+            if extended:
+                fields = layout.EXTENDED_DIRECTORY.unpack_from(text, position)
+                _, size, block, _, _, offset, inode.xattrs = fields
+            else:
+                block, _, size, offset, _ = layout.BASIC_DIRECTORY.unpack_from(text, position)
+            inode.listing = (block, offset, size)
+            return
+        inode.names = _number(text, position)
+        position += layout.NUMBER.size
+        if inode.kind == layout.SYMLINK:
+            length = _number(text, position)
+            position += layout.NUMBER.size
+            inode.target = text[position : position + length]
+            if len(inode.target) != length:
+                raise Damaged("a symbolic link is cut short")
+            position += length
+        elif inode.kind in layout.DEVICES:
+            inode.rdev = _number(text, position)
+            position += layout.NUMBER.size
+        elif inode.kind not in (layout.FIFO, layout.SOCKET):
+            raise Damaged(f"an inode has the unknown type {inode.kind}")
+        if extended:
+            inode.xattrs = _number(text, position)
 
     # The bytes of a small file
 
@@ -175,8 +247,8 @@ class SquashFile:
         length = size & (layout.STORED - 1)
         if length == 0:
             return bytes(self.superblock.block_size)
-        raw = os.pread(self._file.fileno(), length, position)
         try:
+            raw = self._bytes(position, length)
             return raw if size & layout.STORED else self.decompress(raw)
         except Exception as error:
             raise self.damaged(error) from None
@@ -185,8 +257,8 @@ class SquashFile:
 
     def _read_tables(self) -> None:
         block = self.superblock
-        data_end = os.fstat(self._file.fileno()).st_size
-        if not layout.SUPERBLOCK.size <= block.inode_table <= block.directory_table <= block.size <= data_end:
+        ends = (layout.SUPERBLOCK.size, block.inode_table, block.directory_table, block.size, self._length)
+        if any(before > after for before, after in zip(ends, ends[1:])):
             raise Damaged("its tables are out of order")
         self._inode_table = self._table(block.inode_table, block.directory_table)
         self._ids = [
@@ -202,10 +274,9 @@ class SquashFile:
         return Table(self._bytes(start, end - start), self.decompress)
 
     def _bytes(self, position: int, length: int) -> bytes:
-        raw = os.pread(self._file.fileno(), length, position) if length else b""
-        if len(raw) != length:
+        if position + length > self._length:
             raise Damaged("it ends too early")
-        return raw
+        return os.pread(self._file.fileno(), length, position)
 
     def _locations(self, position: int, length: int) -> list[int]:
         count = -(-length // BLOCK)
@@ -250,11 +321,19 @@ class SquashFile:
         self._xattr_sets = list(layout.XATTR_SET.iter_unpack(self._list(position, length)))
         self._xattr_text = self._table(self._xattr_start, end)
 
+    def xattrs(self, number: int) -> dict[bytes, bytes]:
+        """A set of extended attributes by its number. Whoever asks remembers the answer."""
+        try:
+            return self._xattrs(number)
+        except _WRONG as error:
+            raise self.damaged(error) from None
+
     def _xattrs(self, number: int) -> dict[bytes, bytes]:
         reference, count, _ = self._xattr_sets[number]
         text = self._xattr_text.text
         position = self._xattr_text.position(reference)
         found = {}
+        left = _MAX_OWN_XATTRS
         for _ in range(count):
             kind, length = layout.XATTR_KEY.unpack_from(text, position)
             position += layout.XATTR_KEY.size
@@ -265,19 +344,16 @@ class SquashFile:
             position += 4 + size
             if kind & layout.XATTR_ELSEWHERE:
                 place = self._xattr_text.position(layout.POSITION.unpack(value)[0])
-                value = text[place + 4 : place + 4 + _number(text, place)]
+                size = _number(text, place)
+                value = text[place + 4 : place + 4 + size]
+            if len(value) != size:
+                raise Damaged("an extended attribute is cut short")
             found[name] = value
+            left -= len(name) + size
+            self._xattr_bytes += len(name) + size
+            if left < 0 or self._xattr_bytes > _MAX_XATTRS:
+                raise Damaged("it has too many extended attributes")
         return found
-
-
-def _parse_directory(text: bytes, position: int, inode: Inode, extended: bool) -> int:
-    if extended:
-        _, size, block, _, _, offset, xattr = layout.EXTENDED_DIRECTORY.unpack_from(text, position)
-        inode.listing = (block, offset, size)
-        return int(xattr)
-    block, _, size, offset, _ = layout.BASIC_DIRECTORY.unpack_from(text, position)
-    inode.listing = (block, offset, size)
-    return layout.NONE
 
 
 def _number(text: bytes, position: int) -> int:
