@@ -154,6 +154,8 @@ class Pull:
         return image
 
     def _make(self, resolved: SourceImage, source: ImageSource, form: Format, place: Workspace) -> Image:
+        from pinnace.store.images import Origin
+
         blobs = {blob.diff_id: blob for blob in resolved.layers}
         files = self._layers(list(blobs.values()), resolved, source, form, place)
         image = Image(
@@ -165,6 +167,7 @@ class Pull:
             layers=tuple(blob.diff_id for blob in resolved.layers),
             reference=str(resolved.reference),
             created_at=0.0,
+            origin=Origin.here(self._origin or "registry", resolved.source_digest),
         )
         jobs = squash_format(self._settings, pipelines=1)
         return place.add_image(image, [files[layer] for layer in image.layers], jobs)
@@ -190,7 +193,7 @@ class Pull:
                 self._convert(blob, source.open(resolved, blob), target, form, stop)
 
             waiting = self._waiting(f"layer {digests.short(blob.digest)}")
-            return place.add_layer(blob.diff_id, make, waiting)
+            return place.add_layer(blob.diff_id, make, waiting, blob)
 
         def work() -> None:
             try:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pinnace import locks, progress
+from pinnace import digest, locks, progress
 from pinnace.errors import StoreError
 from pinnace.layers import Format
 from pinnace.reference import Reference, parse
+from pinnace.sources import LayerBlob
 from pinnace.store import Image, Store
 from pinnace.store.build import workspace
-from pinnace.store.images import Resolution
+from pinnace.store.images import Origin, Resolution
 
 AMD = "linux/amd64"
 DIGEST = "sha256:" + "1" * 64
@@ -214,9 +216,42 @@ def test_a_closed_standard_error_shows_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_image_records_read_back() -> None:
-    image = Image(DIGEST, "/x", {"Cmd": ["a"]}, AMD, 5, (LAYER,), "r", 1.5, "sha256:x")
+    origin = Origin("registry", DIGEST, "ada", 1000, "node1")
+    image = Image(
+        DIGEST, "/x", {"Cmd": ["a"]}, AMD, 5, (LAYER,), "r", 1.5, "sha256:x", origin=origin, builder="b"
+    )
     assert Image.from_json(image.to_json(), "/x") == image
     assert replace(image, size=6) != image
+
+
+def test_records_of_other_versions_are_read_as_far_as_they_are_known(store: Store) -> None:
+    path = Path(store.record_path(DIGEST))
+    document = json.loads(path.read_bytes())
+    del document["origin"], document["builder"]
+    path.write_text(json.dumps({**document, "of a later version": 1}))
+    image = store.image(DIGEST)
+    assert image is not None and image.origin == Origin() and image.config == {"Env": ["A=1"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"layers": ["sha256:../../x"]}, {"config": []}, {"layers": [1]}, {"origin": 5}, {"digest": LAYER}],
+)
+def test_a_record_with_hostile_values_counts_as_missing(change: dict[str, object], store: Store) -> None:
+    path = Path(store.record_path(DIGEST))
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
+    assert store.image(DIGEST) is None
+
+
+def test_a_layer_has_a_record_of_what_it_is_and_was_made_from(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    blob = LayerBlob(DIGEST, 9, LAYER, "application/vnd.oci.image.layer.v1.tar+gzip")
+    with workspace(store, Format(block_size=4096)) as place:
+        place.add_layer(LAYER, lambda target: Path(target).write_bytes(b"x"), lambda: None, blob)
+    layer = store.layer(LAYER)
+    assert layer is not None and (layer.source, layer.media_type) == (DIGEST, blob.media_type)
+    assert (layer.size, layer.sha256, layer.block_size) == (1, digest.of_bytes(b"x"), 4096)
+    assert store.remove_layer(LAYER) == 1 and store.layer(LAYER) is None
 
 
 def test_the_next_pull_removes_what_dead_processes_left(store: Store) -> None:

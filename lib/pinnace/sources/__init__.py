@@ -27,12 +27,13 @@ class LayerBlob:
 
     ``digest`` and ``size`` (bytes) are those of the compressed blob, ``diff_id`` is the digest
     of the tar stream within: the manifest and the configuration claim them, whoever reads the
-    blob checks them.
+    blob checks them. ``media_type`` is what the manifest calls it, if there is one.
     """
 
     digest: str
     size: int
     diff_id: str
+    media_type: str = ""
 
 
 @dataclass(frozen=True)

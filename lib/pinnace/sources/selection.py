@@ -45,7 +45,7 @@ def image(
             identifier="malformed-manifest",
         )
     layers = tuple(
-        LayerBlob(layer.digest, layer.size, diff_id)
+        LayerBlob(layer.digest, layer.size, diff_id, layer.media_type)
         for layer, diff_id in zip(manifest.layers, configuration.diff_ids)
     )
     return SourceImage(reference, raw.digest, source_digest, platform, configuration.config, layers)

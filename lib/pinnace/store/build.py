@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from pinnace import __version__, locks
 from pinnace import digest as digests
-from pinnace import locks
 from pinnace.errors import StoreError
 from pinnace.layers import Format, assemble
 from pinnace.layers.squash import storage_error, sync
 from pinnace.reference import Reference
-from pinnace.store.images import BUILD_FORMAT, Image, Resolution
+from pinnace.sources import LayerBlob
+from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 from pinnace.store.store import Store
 
 _OWNER = "owner.lock"
+_BUILDER = f"pinnace {__version__}"
 #: Called with a file's future path's temporary name; writes the file there, whole.
 Make = Callable[[str], None]
 
@@ -32,15 +34,18 @@ class Workspace:
     which renames a complete, synced file.
     """
 
-    def __init__(self, store: Store, directory: str) -> None:
+    def __init__(self, store: Store, directory: str, form: Format) -> None:
         self._store = store
+        self._form = form
         self._directory = directory
         self._count = 0
         #: Locks of what is being made.
         self._locks: set[str] = set()
 
-    def add_layer(self, diff_id: str, make: Make, waiting: Callable[[], None]) -> str:
-        """The layer's squashfs file, made by ``make`` unless it is there.
+    def add_layer(
+        self, diff_id: str, make: Make, waiting: Callable[[], None], blob: LayerBlob | None = None
+    ) -> str:
+        """The layer's squashfs file, made by ``make`` from ``blob`` unless it is there.
 
         Gives a name for it in this workspace, which holds it even if the store's is removed
         meanwhile. If another process is making it, ``waiting`` is called and its result taken.
@@ -55,20 +60,39 @@ class Workspace:
             try:
                 held = self._held(path)
                 if held is None:
-                    temporary = self._temporary()
+                    temporary = self.temporary()
                     make(temporary)
-                    self._publish(temporary, path)
+                    self.put_layer(self._described(diff_id, temporary, blob), temporary)
                     held = self._held(path) or path
             finally:
                 self._locks.discard(lock)
             return held
+
+    def put_layer(self, layer: Layer, temporary: str) -> None:
+        """Take a finished file of this workspace into the store; the caller holds the layer's lock."""
+        # The file makes the layer complete, so it comes last: there is no layer without its record.
+        self._write(self._store.layer_record_path(layer.diff_id), layer.to_json())
+        self._publish(temporary, self._store.layer_path(layer.diff_id))
+
+    def _described(self, diff_id: str, temporary: str, blob: LayerBlob | None) -> Layer:
+        return Layer(
+            diff_id,
+            os.stat(temporary).st_size,
+            digests.of_file(temporary),
+            self._form.compressor,
+            self._form.block_size,
+            blob.digest if blob else "",
+            blob.media_type if blob else "",
+            time.time(),
+            _BUILDER,
+        )
 
     def add_image(self, image: Image, layers: Sequence[str], form: Format) -> Image:
         """Assemble ``image`` from ``layers`` and record it; the caller holds its lock.
 
         Gives the image with its path, size and digest.
         """
-        temporary = self._temporary()
+        temporary = self.temporary()
         assemble(layers, temporary, form)
         path = self._store.image_path(image.digest)
         finished = replace(
@@ -77,6 +101,7 @@ class Workspace:
             size=os.stat(temporary).st_size,
             sha256=digests.of_file(temporary),
             created_at=time.time(),
+            builder=_BUILDER,
         )
         self._publish(temporary, path)
         # The record makes the image complete, so it comes last.
@@ -96,7 +121,7 @@ class Workspace:
 
     def _held(self, path: str) -> str | None:
         """A name in this workspace for the file at ``path``, if there is one."""
-        own = self._temporary()
+        own = self.temporary()
         try:
             os.link(path, own)
         except FileNotFoundError:
@@ -105,12 +130,13 @@ class Workspace:
             return path if os.path.exists(path) else None
         return own
 
-    def _temporary(self) -> str:
+    def temporary(self) -> str:
+        """A new path in this workspace."""
         self._count += 1  # next() of a thread-safe counter would do the same: names need only differ
         return os.path.join(self._directory, f"{self._count}-{os.urandom(4).hex()}")
 
     def _write(self, path: str, content: bytes) -> None:
-        temporary = self._temporary()
+        temporary = self.temporary()
         try:
             with open(temporary, "wb") as stream:
                 stream.write(content)
@@ -154,7 +180,7 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
             raise storage_error(os.path.join(top, "x"), error) from None
         owner = locks.held(os.path.join(directory, _OWNER))
         owner.__enter__()
-    place = Workspace(store, directory)
+    place = Workspace(store, directory, form)
     try:
         _check_format(place, store, form)
         yield place

@@ -1,9 +1,15 @@
-"""What the store knows of an image and of a reference, and how that is written down."""
+"""What the store knows of an image, a layer and a reference, and how that is written down.
+
+A record may have fields that this version does not know: they are passed over.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
+
+from pinnace import digest as digests
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
@@ -14,13 +20,40 @@ BUILD_FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an image came from, and who had it made.
+
+    ``source`` is ``registry`` or what file it was imported from, ``digest`` that of what the source
+    answered with: an index perhaps. ``user``, ``uid`` and ``host`` are those of the process.
+    """
+
+    source: str = ""
+    digest: str = ""
+    user: str = ""
+    uid: int = -1
+    host: str = ""
+
+    @classmethod
+    def here(cls, source: str, digest: str) -> Origin:
+        """The origin of what this process makes."""
+        import pwd
+
+        uid = os.getuid()
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            user = ""
+        return cls(source, digest, user, uid, os.uname().nodename)
+
+
+@dataclass(frozen=True)
 class Image:
     """An image that is complete in the store.
 
     ``digest`` is its platform manifest's, ``path`` its squashfs file, ``config`` the "config"
     object of the OCI image configuration (Env, Entrypoint, Cmd, WorkingDir, User, Labels…),
     ``size`` the file's bytes, ``sha256`` the file's own digest, ``layers`` the diff IDs from the
-    bottom up, ``created_at`` the time of the build in seconds since 1970.
+    bottom up, ``created_at`` the time of the build in seconds since 1970, ``builder`` what built it.
     """
 
     digest: str
@@ -33,19 +66,65 @@ class Image:
     created_at: float
     sha256: str = ""
     format: int = BUILD_FORMAT
+    origin: Origin = field(default_factory=Origin)
+    builder: str = ""
+
+    @property
+    def store(self) -> str:
+        """The directory of the store that the image lies in."""
+        return os.path.dirname(os.path.dirname(os.path.dirname(self.path)))
 
     def to_json(self) -> bytes:
         """The image's record. The path is left out: it follows from the store's place."""
         facts = asdict(self)
         del facts["path"]
-        return json.dumps(facts, indent=1, sort_keys=True).encode()
+        return _encoded(facts)
 
     @classmethod
     def from_json(cls, content: bytes, path: str) -> Image:
         """Raises ValueError, KeyError or TypeError if ``content`` is no image record."""
-        facts = json.loads(content)
+        facts = _facts(cls, json.loads(content))
         facts["layers"] = tuple(facts["layers"])
-        return cls(path=path, **facts)
+        if "origin" in facts:
+            facts["origin"] = Origin(**_facts(Origin, facts["origin"]))
+        image = cls(**{**facts, "path": path})
+        # Another's record, in a store that is shared, may hold anything.
+        if not isinstance(image.config, dict) or not all(
+            map(digests.is_digest, (image.digest, *image.layers))
+        ):
+            raise ValueError("an image record with a wrong digest or configuration")
+        return image
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is complete in the store.
+
+    ``size`` and ``sha256`` are those of its squashfs file, of which ``compressor`` and ``block_size``
+    (bytes) say how it is written. ``source`` and ``media_type`` are those of the blob it was made from.
+    """
+
+    diff_id: str
+    size: int
+    sha256: str
+    compressor: str
+    block_size: int
+    source: str = ""
+    media_type: str = ""
+    created_at: float = 0.0
+    builder: str = ""
+    format: int = BUILD_FORMAT
+
+    def to_json(self) -> bytes:
+        return _encoded(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Layer:
+        """Raises ValueError, KeyError or TypeError if ``content`` is no layer record."""
+        layer = cls(**_facts(cls, json.loads(content)))
+        if not (digests.is_digest(layer.diff_id) and digests.is_digest(layer.sha256)):
+            raise ValueError("a layer record with a wrong digest")
+        return layer
 
 
 @dataclass(frozen=True)
@@ -65,9 +144,23 @@ class Resolution:
     origin: str = ""
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+        return _encoded(asdict(self))
 
     @classmethod
     def from_json(cls, content: bytes) -> Resolution:
         """Raises ValueError, KeyError or TypeError if ``content`` is no such record."""
-        return cls(**json.loads(content))
+        resolution = cls(**_facts(cls, json.loads(content)))
+        if not digests.is_digest(resolution.digest) or not isinstance(resolution.time, (int, float)):
+            raise ValueError("a resolution with a wrong digest or time")
+        return resolution
+
+
+def _facts(record: Any, document: Any) -> dict[str, Any]:
+    """Those values of a document that ``record`` has fields for."""
+    if not isinstance(document, dict):
+        raise TypeError("a record is an object")
+    return {name: value for name, value in document.items() if name in record.__dataclass_fields__}
+
+
+def _encoded(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, indent=1, sort_keys=True).encode()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pinnace import digest as digests
 from pinnace.errors import StoreError
 from pinnace.reference import Reference, parse
-from pinnace.store.images import BUILD_FORMAT, Image, Resolution
+from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,47 @@ class Removal:
     freed: int
 
 
-class Store:
+class Catalogue:
+    """What is looked up in one store or several."""
+
+    root: str
+
+    def lookup(self, reference: Reference, platform: str, ttl: float) -> Image | None:
+        """The image if it can be used without asking a registry, else None.
+
+        That is: it is complete here, and ``reference`` has a digest, or was imported from a file, or
+        its tag was resolved less than ``ttl`` seconds ago.
+        """
+        resolution = self.resolution(reference, platform)
+        if resolution is None:
+            if reference.digest is None:
+                return None
+            image = self.image(reference.digest)
+            return image if image is not None and image.platform == platform else None
+        expires = reference.digest is None and not resolution.origin and ttl != float("inf")
+        # A clock that was set back must not make a tag valid for years.
+        if expires and not 0 <= time.time() - resolution.time < ttl:
+            return None
+        return self.image(resolution.digest)
+
+    def resolution(self, reference: Reference, platform: str) -> Resolution | None:
+        """What ``reference`` meant when it was last resolved for ``platform``."""
+        raise NotImplementedError
+
+    def image(self, digest: str) -> Image | None:
+        """The complete image with this manifest digest."""
+        raise NotImplementedError
+
+    def resolutions(self) -> Iterator[Resolution]:
+        """Every recorded reference."""
+        raise NotImplementedError
+
+    def listing(self) -> list[tuple[str, Image]]:
+        """Every complete image under each of its names, the newest first."""
+        raise NotImplementedError
+
+
+class Store(Catalogue):
     """The image store whose directory is ``root``. Nothing is read or made before it is needed."""
 
     def __init__(self, root: str) -> None:
@@ -46,6 +86,9 @@ class Store:
     def record_path(self, digest: str) -> str:
         return os.path.join(self.root, "images", "sha256", digests.hex_of(digest) + ".json")
 
+    def layer_record_path(self, diff_id: str) -> str:
+        return os.path.join(self.root, "layers", "sha256", digests.hex_of(diff_id) + ".json")
+
     def lock_path(self, kind: str, digest: str) -> str:
         return os.path.join(self.root, "locks", f"{kind}-{digests.hex_of(digest)}")
 
@@ -60,24 +103,6 @@ class Store:
         return os.path.join(self._resolutions_of(reference), platform.replace("/", "-") + ".json")
 
     # Launch path
-
-    def lookup(self, reference: Reference, platform: str, ttl: float) -> Image | None:
-        """The image if it can be used without asking a registry, else None.
-
-        That is: it is complete here, and ``reference`` has a digest, or was imported from a file, or
-        its tag was resolved less than ``ttl`` seconds ago.
-        """
-        resolution = self.resolution(reference, platform)
-        if resolution is None:
-            if reference.digest is None:
-                return None
-            image = self.image(reference.digest)
-            return image if image is not None and image.platform == platform else None
-        expires = reference.digest is None and not resolution.origin and ttl != float("inf")
-        # A clock that was set back must not make a tag valid for years.
-        if expires and not 0 <= time.time() - resolution.time < ttl:
-            return None
-        return self.image(resolution.digest)
 
     def resolution(self, reference: Reference, platform: str) -> Resolution | None:
         """What ``reference`` meant when it was last resolved for ``platform``."""
@@ -97,10 +122,20 @@ class Store:
         path = self.image_path(digest)
         try:
             image = Image.from_json(content, path)
-            complete = image.format == BUILD_FORMAT and os.stat(path).st_size == image.size
+            wanted = image.format == BUILD_FORMAT and image.digest == digest
+            complete = wanted and os.stat(path).st_size == image.size
         except (ValueError, KeyError, TypeError, OSError):
             return None
         return image if complete else None
+
+    def layer(self, diff_id: str) -> Layer | None:
+        """What is recorded of the layer with this diff ID; the record comes before the file."""
+        content = _read(self.layer_record_path(diff_id))
+        try:
+            layer = Layer.from_json(content) if content is not None else None
+        except (ValueError, KeyError, TypeError):
+            return None
+        return layer if layer is not None and layer.diff_id == diff_id else None
 
     # Listing
 
@@ -195,7 +230,13 @@ class Store:
         used = {layer for other in self.images() for layer in other.layers}
         # A pull in progress holds links to the layers that it needs, see store.build.
         for layer in set(image.layers if image else ()) - used:
-            freed += _unlink(self.layer_path(layer))
+            freed += self.remove_layer(layer)
+        return freed
+
+    def remove_layer(self, diff_id: str) -> int:
+        """Remove a layer's file, and then its record; gives the bytes that were freed."""
+        freed = _unlink(self.layer_path(diff_id))
+        _unlink(self.layer_record_path(diff_id))
         return freed
 
     def _prune(self, directory: str) -> None:
