@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from pinnace import digest as digests
@@ -12,6 +13,7 @@ from pinnace.layers import names, tar
 from pinnace.layers.decompression import decompressed
 from pinnace.layers.filter import Filter
 from pinnace.layers.squash import Format, SquashWriter
+from pinnace.layers.stages import ahead
 from pinnace.layers.stream import ByteStream, EndOfStream
 
 
@@ -30,9 +32,9 @@ def convert(chunks: Iterator[bytes], diff_id: str, target: str, form: Format, li
     ``target`` cannot be written. After an error there is no ``target``.
     """
     name = digests.short(diff_id)
-    plain = _Checked(decompressed(chunks, name), limits.unpacked, name)
-    with SquashWriter(target, form) as writer:
-        stream = ByteStream(iter(plain))
+    plain = _Checked(ahead(decompressed(ahead(chunks), name)), limits.unpacked, name)
+    with closing(ahead(iter(plain))) as pieces, SquashWriter(target, form) as writer:
+        stream = ByteStream(pieces)
         layer_filter = Filter(name)
         for entry in tar.entries(stream, name):
             _pass(stream, entry, layer_filter.admit(entry), writer, name)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 
 from pinnace.errors import ImageError
 from pinnace.layers import names, tar
@@ -68,14 +67,15 @@ class Filter:
             if entry.kind != tar.DIRECTORY:
                 raise self._malformed("its root is not a directory")
             return self._place(self._limited(_plain(entry, b".")), b".")
-        if any(part.startswith(names.WHITEOUT) for part in parts[:-1]):
-            raise self._malformed(f"{printable(entry.path)} lies below a reserved name")
         parents = self._resolve(parts[:-1], entry.path)
-        if any(part.startswith(names.WHITEOUT) for part in parents):
-            raise self._malformed(f"{printable(entry.path)} lies below a link to a reserved name")
         path = b"/".join((*parents, parts[-1]))
-        if parts[-1].startswith(names.WHITEOUT):
-            return self._marker(parents, parts[-1], path)
+        if names.WHITEOUT in path or names.WHITEOUT in entry.path:
+            if names.reserved(parts[:-1]):
+                raise self._malformed(f"{printable(entry.path)} lies below a reserved name")
+            if names.reserved(parents):
+                raise self._malformed(f"{printable(entry.path)} lies below a link to a reserved name")
+            if parts[-1].startswith(names.WHITEOUT):
+                return self._marker(parents, parts[-1], path)
         if entry.kind in (tar.CHARACTER, tar.DEVICE):
             if parents[:1] != (b"dev",):
                 raise ImageError(
@@ -184,7 +184,7 @@ class Filter:
             aside = names.SIDE + b"/" + number.encode()
             self._set_aside("put", path, number, os.fsdecode(path), keep=directories)
             self._aside[path] = aside
-            entry = replace(entry, path=aside)
+            entry = entry._replace(path=aside)
         else:
             self._placed.add(path)
         self._note_parents(path)
@@ -236,17 +236,13 @@ class Filter:
 def _plain(entry: Entry, path: bytes) -> Entry:
     """``entry`` as a layer file keeps it."""
     # A container's user is never the owner that these bits would change to, and nosuid hides them.
-    mode = 0o777 if entry.kind == tar.SYMLINK else entry.mode & 0o1777
-    xattrs = {
-        key: value
-        for key, value in entry.xattrs.items()
-        if key.startswith(_USER) and not key.startswith(_OVERLAY) and entry.kind in (tar.FILE, tar.DIRECTORY)
-    }
-    return replace(
-        entry,
-        path=path,
-        mode=mode,
-        group=0,
-        xattrs=xattrs,
-        link=entry.link if entry.kind == tar.SYMLINK else b"",
-    )
+    mode, link = (0o777, entry.link) if entry.kind == tar.SYMLINK else (entry.mode & 0o1777, b"")
+    xattrs = entry.xattrs
+    if xattrs:
+        kept = entry.kind in (tar.FILE, tar.DIRECTORY)
+        xattrs = {
+            key: value
+            for key, value in xattrs.items()
+            if kept and key.startswith(_USER) and not key.startswith(_OVERLAY)
+        }
+    return Entry(path, entry.kind, mode, entry.size, entry.mtime, link, 0, xattrs)

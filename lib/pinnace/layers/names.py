@@ -35,20 +35,27 @@ def split_target(path: bytes, layer: str) -> tuple[bytes, ...]:
 
 
 def _parts(path: bytes, layer: str) -> tuple[bytes, ...]:
-    parts = tuple(part for part in path.split(b"/") if part not in (b"", b"."))
+    parts = path.split(b"/")
+    if b"" in parts or b"." in parts:
+        parts = [part for part in parts if part not in (b"", b".")]
     if b".." in parts:
         raise tar.malformed(layer, f"the name {printable(path)} holds '..'")
-    if len(path) > MAX_PATH or any(len(part) > _MAX_PART for part in parts):
+    if len(path) > MAX_PATH or (parts and max(map(len, parts)) > _MAX_PART):
         raise tar.malformed(layer, f"the name {printable(path[:60])}… is too long")
     if b"\0" in path:
         raise tar.malformed(layer, f"the name {printable(path)} holds a null byte")
-    return parts
+    return tuple(parts)
 
 
 def check_symlink(target: bytes, path: bytes, layer: str) -> None:
     """Raises ImageError if no symbolic link can have this target."""
     if not target or len(target) > MAX_PATH or b"\0" in target:
         raise tar.malformed(layer, f"the symbolic link {printable(path)} has no valid target")
+
+
+def reserved(parts: tuple[bytes, ...]) -> bool:
+    """Whether one of ``parts`` is a name that only whiteouts have."""
+    return any(part.startswith(WHITEOUT) for part in parts)
 
 
 def whiteout_of(name: bytes, layer: str) -> bytes | None:

@@ -211,6 +211,7 @@ def _start(
     try:
         return subprocess.Popen(
             command,
+            bufsize=_READ,  # headers and small files go together
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=subprocess.DEVNULL if stdout is None else stdout,
             stderr=messages,

@@ -6,7 +6,8 @@ Bodies are left to the caller: this keeps Python off the path of the data.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import adler32
 
 from pinnace.errors import ImageError
 from pinnace.layers.stream import ByteStream, EndOfStream
@@ -27,8 +28,10 @@ _FILES = frozenset((b"0", b"\0", b"7"))
 _WITHOUT_BODY = frozenset((LINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO))
 
 
-@dataclass(frozen=True)
-class Entry:
+_NONE: dict[bytes, bytes] = {}
+
+
+class Entry(NamedTuple):
     """One file of an archive. Names are bytes: nothing says that they are UTF-8.
 
     ``kind`` is the POSIX type flag, ``mode`` the permission bits, ``size`` the bytes of the body,
@@ -42,7 +45,7 @@ class Entry:
     mtime: int = 0
     link: bytes = b""
     group: int = 0
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = _NONE
 
 
 def padding(size: int) -> int:
@@ -103,7 +106,7 @@ def _entries(stream: ByteStream) -> Iterator[Entry]:
 
 def _entry(block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]) -> Entry:
     path = records.get(b"path") or _name(block)
-    if kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in records):
+    if kind == b"S" or (records and any(key.startswith(b"GNU.sparse.") for key in records)):
         raise _Malformed(f"{printable(path)} is stored sparse, which is not supported")
     if kind in _FILES:
         # Before POSIX a directory was a file whose name ends so.
@@ -123,8 +126,12 @@ def _entry(block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]) ->
         mtime=min(max(mtime, 0), _MAX_MTIME),
         link=records.get(b"linkpath") or _text(block[157:257]),
         group=_number(block[116:124]),
-        xattrs={key[len(_XATTR) :]: value for key, value in records.items() if key.startswith(_XATTR)},
+        xattrs=_xattrs(records) if records else _NONE,
     )
+
+
+def _xattrs(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    return {key[len(_XATTR) :]: value for key, value in records.items() if key.startswith(_XATTR)}
 
 
 def _name(block: bytes) -> bytes:
@@ -139,13 +146,20 @@ def _text(field_: bytes) -> bytes:
 
 
 def _check_sum(block: bytes) -> None:
-    rest = block[:148] + block[156:]
+    rest = block[:148] + b" " * 8 + block[156:]
     said = _number(block[148:156])
-    if said == sum(rest) + 8 * 32:
+    if said == _sum(rest):
         return
     # Some old writers took bytes as signed.
-    if said != sum(byte - 256 if byte > 127 else byte for byte in rest) + 8 * 32:
+    if said != sum(byte - 256 if byte > 127 else byte for byte in rest):
         raise _Malformed("an entry's checksum is wrong")
+
+
+def _sum(block: bytes) -> int:
+    """The sum of a block's bytes."""
+    # Adler-32's lower half is 1 + the sum modulo 65521, which half a block cannot reach. It takes a
+    # tenth of the time of sum(), and that was a tenth of the time of an entry.
+    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def _number(field_: bytes) -> int:
@@ -231,7 +245,7 @@ def _block(path: bytes, kind: bytes, mode: int, size: int, mtime: int, link: byt
             b"ustar  \0",
         )
     ).ljust(BLOCK, b"\0")
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    return block[:148] + b"%06o\0 " % _sum(block) + block[156:]
 
 
 def printable(path: bytes) -> str:

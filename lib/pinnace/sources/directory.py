@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from pinnace.errors import ImageError
 from pinnace.layers import tar
@@ -89,8 +88,8 @@ class _Walk:
             mtime=min(max(int(status.st_mtime), 0), _MAX_MTIME),
         )
         if kind == tar.SYMLINK:
-            return replace(entry, link=os.readlink(path))
-        return replace(entry, xattrs=_attributes(path)) if kind in (tar.FILE, tar.DIRECTORY) else entry
+            return entry._replace(link=os.readlink(path))
+        return entry._replace(xattrs=_attributes(path)) if kind in (tar.FILE, tar.DIRECTORY) else entry
 
     def _file(self, name: bytes, path: bytes, status: os.stat_result) -> Iterator[bytes]:
         if stat.S_ISREG(status.st_mode):
