@@ -190,7 +190,7 @@ class Pull:
 
         def one(blob: LayerBlob) -> str:
             def make(target: str) -> None:
-                self._convert(blob, source.open(resolved, blob), target, form, stop)
+                source.read(resolved, blob, lambda chunks: self._convert(blob, chunks, target, form, stop))
 
             waiting = self._waiting(f"layer {digests.short(blob.digest)}")
             return place.add_layer(blob.diff_id, make, waiting, blob)
@@ -276,13 +276,13 @@ def registry_source(
 ) -> ImageSource:
     """The source that the registry of ``reference`` is, reached as ``settings`` say.
 
-    ``warn`` takes what a user should know about his credentials.
+    ``warn`` takes what a user should know about his credentials and his mirrors.
     """
     from pinnace.credentials import keyrings
     from pinnace.registry import connect
     from pinnace.sources.registry import RegistrySource
 
-    return RegistrySource(connect(reference.registry, settings, keyrings(reference, settings, warn)))
+    return RegistrySource(connect(reference.registry, settings, keyrings(reference, settings, warn), warn))
 
 
 def squash_format(settings: Settings, pipelines: int | None = None) -> Format:

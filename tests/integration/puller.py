@@ -37,6 +37,11 @@ class Puller:
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(Transport, "pause", lambda _, seconds: self.slept.append(seconds))
 
+    def configure(self, *tables: tuple[str, str]) -> None:
+        """Write the configuration: of each host its lines."""
+        text = "".join(f'[registries."{host}"]\n{lines}\n' for host, lines in tables)
+        self.configuration.write_text(text)
+
     def pull(self, reference: str) -> tuple[int, str]:
         """Status and standard error."""
         self._monkeypatch.setattr(sys, "argv", ["pinnace", "pull", "--quiet", reference])

@@ -26,7 +26,7 @@ from integration.site import StoreSite
 from integration.trees import directory, entry, layer
 from pinnace import reference, supply
 from pinnace.errors import PinnaceError, RegistryError
-from pinnace.sources import LayerBlob, SourceImage
+from pinnace.sources import LayerBlob, SourceImage, Use
 from pinnace.store import Image
 
 BASE = [directory("./"), directory("etc"), entry("etc/os-release", content=b"NAME=Test\n")]
@@ -348,16 +348,15 @@ def test_a_failure_is_told_though_another_transfer_stands_still(site: Site, regi
     source = supply.registry_source(parsed, site.settings)
     begun, end, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def stalled(resolved: SourceImage, blob: LayerBlob) -> Iterator[bytes]:
+    def stalled(resolved: SourceImage, blob: LayerBlob, use: Use) -> None:
         if blob == resolved.layers[0]:
             begun.set()
             end.wait(60)
             ended.set()
         assert begun.wait(10)
         raise RegistryError("gone")
-        yield b""
 
-    source.open = stalled  # type: ignore[method-assign]
+    source.read = stalled  # type: ignore[method-assign]
     try:
         assert "gone" in str(site.fails("stalled:1", source=source))
         assert not ended.is_set()

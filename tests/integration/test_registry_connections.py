@@ -129,19 +129,14 @@ def secure(authority: Authority) -> Iterator[Front]:
         yield running
 
 
-def rules(puller: Puller, *tables: tuple[str, str]) -> None:
-    text = "".join(f'[registries."{host}"]\n{lines}\n' for host, lines in tables)
-    puller.configuration.write_text(text)
-
-
 def test_an_unknown_authority_is_refused_with_the_way_out(puller: Puller, secure: Front) -> None:
-    rules(puller, (secure.host, "plain_http = false"))
+    puller.configure((secure.host, "plain_http = false"))
     said = puller.fails(f"{secure.host}/a/b:1")
     assert "no trusted https connection" in said and f"certs.d/{secure.host}/ca.crt" in said
 
 
 def test_a_configured_authority_is_trusted(puller: Puller, secure: Front, authority: Authority) -> None:
-    rules(puller, (secure.host, f'ca = "{authority.ca}"'))
+    puller.configure((secure.host, f'ca = "{authority.ca}"'))
     puller.succeeds(f"{secure.host}/a/b:1")
 
 
@@ -149,7 +144,7 @@ def test_an_authority_of_one_registry_counts_for_no_other(
     puller: Puller, secure: Front, authority: Authority
 ) -> None:
     with Front((authority.server, None)) as other:
-        rules(puller, (other.host, f'ca = "{authority.ca}"'), (secure.host, "plain_http = false"))
+        puller.configure((other.host, f'ca = "{authority.ca}"'), (secure.host, "plain_http = false"))
         assert "no trusted https" in puller.fails(f"{secure.host}/a/b:1")
 
 
@@ -160,7 +155,7 @@ def test_the_authorities_of_the_environment_are_trusted(
     if variable == "SSL_CERT_DIR":
         run("openssl", "rehash", str(authority.directory))
     monkeypatch.setenv(variable, str(authority.ca if variable.endswith("FILE") else authority.directory))
-    rules(puller, (secure.host, "plain_http = false"))
+    puller.configure((secure.host, "plain_http = false"))
     puller.succeeds(f"{secure.host}/a/b:1")
 
 
@@ -168,7 +163,7 @@ def test_authorities_of_the_environment_that_are_not_there_are_named(
     puller: Puller, secure: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
-    rules(puller, (secure.host, "plain_http = false"))
+    puller.configure((secure.host, "plain_http = false"))
     said = puller.fails(f"{secure.host}/a/b:1")
     assert "/no/such.pem" in said and "SSL_CERT_FILE" in said
 
@@ -195,7 +190,7 @@ def test_a_configured_client_certificate_is_shown(puller: Puller, authority: Aut
     with Front((authority.server, authority.ca)) as front:
         front.put("a/b", "1", LAYERS)
         shown = f'client_certificate = "{authority.client}"'
-        rules(puller, (front.host, f'ca = "{authority.ca}"\n{shown}'))
+        puller.configure((front.host, f'ca = "{authority.ca}"\n{shown}'))
         puller.succeeds(f"{front.host}/a/b:1")
 
 
@@ -204,7 +199,7 @@ def test_a_certificate_that_is_none_is_named(
     content: str, puller: Puller, secure: Front, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.pem").write_text(content)
-    rules(puller, (secure.host, f'ca = "{tmp_path}/bad.pem"'))
+    puller.configure((secure.host, f'ca = "{tmp_path}/bad.pem"'))
     assert f"{tmp_path}/bad.pem cannot be used" in puller.fails(f"{secure.host}/a/b:1")
 
 
@@ -212,7 +207,7 @@ def test_plain_http_and_https_work_side_by_side(
     puller: Puller, front: Front, secure: Front, authority: Authority
 ) -> None:
     front.put("c/d", "1", LAYERS)
-    rules(puller, (secure.host, f'ca = "{authority.ca}"'), (front.host, "plain_http = true"))
+    puller.configure((secure.host, f'ca = "{authority.ca}"'), (front.host, "plain_http = true"))
     puller.succeeds(f"{secure.host}/a/b:1")
     puller.succeeds(f"{front.host}/c/d:1")
     assert secure.seen and front.seen
@@ -222,15 +217,15 @@ def test_a_registry_that_speaks_no_https_is_reached_by_http_only_where_listed(
     puller: Puller, front: Front
 ) -> None:
     front.put("a/b", "1", LAYERS)
-    rules(puller, (front.host, "plain_http = false"))
+    puller.configure((front.host, "plain_http = false"))
     assert "plain_http = true" in puller.fails(f"{front.host}/a/b:1")
     assert front.seen == []
-    rules(puller, (front.host, "plain_http = false\nhttp_fallback = true"))
+    puller.configure((front.host, "plain_http = false\nhttp_fallback = true"))
     puller.succeeds(f"{front.host}/a/b:1")
 
 
 def test_an_untrusted_certificate_is_no_reason_for_http(puller: Puller, secure: Front) -> None:
-    rules(puller, (secure.host, "plain_http = false\nhttp_fallback = true"))
+    puller.configure((secure.host, "plain_http = false\nhttp_fallback = true"))
     assert "no trusted https" in puller.fails(f"{secure.host}/a/b:1")
 
 
@@ -243,7 +238,7 @@ def test_https_is_left_for_http_storage_only_where_allowed(
     front.blobs = secure.blobs
     secure.on("/blobs/", faults.redirect(front.url + "{path}"), times=FOREVER)
     listed = {"host": f'["{front.host}"]', "other": '["storage.example"]'}.get(allowed, allowed)
-    rules(puller, (secure.host, f'ca = "{authority.ca}"\nhttp_redirects = {listed}'))
+    puller.configure((secure.host, f'ca = "{authority.ca}"\nhttp_redirects = {listed}'))
     if works:
         puller.succeeds(f"{secure.host}/a/b:1")
     else:
@@ -262,48 +257,13 @@ def test_a_proxy_is_used_except_for_this_machine(
         puller.succeeds(f"{front.host}/a/b:1")
         assert proxy.seen == []
         proxy.put("a/b", "2", LAYERS[1:])
-        rules(puller, ("registry.test", "plain_http = true"))
+        puller.configure(("registry.test", "plain_http = true"))
         puller.fails("registry.test/a/b:2")  # a proxy gets whole addresses, which this one does not know
         assert proxy.seen[0].path == "http://registry.test/v2/a/b/manifests/2"
         seen = len(proxy.seen)
         monkeypatch.setenv("no_proxy", "registry.test")
         assert "cannot connect to registry.test" in puller.fails("registry.test/a/b:2")
         assert len(proxy.seen) == seen
-
-
-def test_mirrors_are_asked_in_order_and_passed_over(puller: Puller, front: Front) -> None:
-    front.put("a/b", "1", LAYERS)
-    with Front() as empty, Front() as cache:
-        cache.put("prefix/a/b", "1", LAYERS)
-        mirrors = f'["http://127.0.0.1:1", "{empty.url}", "{cache.url}/prefix"]'
-        rules(puller, (front.host, f"mirrors = {mirrors}"))
-        puller.succeeds(f"{front.host}/a/b:1")
-        assert empty.seen and front.seen == []
-        assert len(cache.paths("/v2/prefix/a/b/blobs/")) >= 3
-
-
-@pytest.mark.parametrize(
-    "fault", [faults.status(404), faults.status(500), faults.cut(1000), faults.status(401)]
-)
-def test_what_a_mirror_lacks_comes_from_the_registry(
-    puller: Puller, front: Front, fault: faults.Fault
-) -> None:
-    front.put("a/b", "1", LAYERS)
-    with Front() as mirror:
-        mirror.put("a/b", "1", LAYERS)
-        mirror.on(BLOB, fault, times=5)
-        mirror.on(BLOB, faults.status(404), times=FOREVER)
-        rules(puller, (front.host, f'mirrors = ["{mirror.url}"]'))
-        puller.succeeds(f"{front.host}/a/b:1")
-        assert front.paths(M) == [] and front.paths(BLOB)
-
-
-def test_the_error_is_the_registrys_if_no_mirror_helps(puller: Puller, front: Front) -> None:
-    with Front() as mirror:
-        mirror.on(M, faults.status(500), times=FOREVER)
-        rules(puller, (front.host, f'mirrors = ["{mirror.url}"]'))
-        said = puller.fails(f"{front.host}/a/b:1")
-        assert f"registry {front.host} has no image a/b" in said
 
 
 def test_docker_registry_with_tls(puller: Puller, authority: Authority, tmp_path: Path) -> None:
@@ -316,7 +276,7 @@ def test_docker_registry_with_tls(puller: Puller, authority: Authority, tmp_path
         layout.add_layer(tmp_path / "1.tar")
         reference = registry.push(layout.path, "latest", "test/tls:1")
         assert "no trusted https" not in puller.fails(reference)  # http, which this registry refuses
-        rules(puller, (registry.host, f'ca = "{authority.ca}"'))
+        puller.configure((registry.host, f'ca = "{authority.ca}"'))
         puller.succeeds(reference)
     finally:
         registry.stop()

@@ -6,6 +6,7 @@ transport.py       one HTTP exchange: redirects, retries, errors in words
 authorization.py   the right to read; tokens.py   token services
 bodies.py, ranges.py, blobs.py   bytes: as they arrive, in parts, after a cut
 endpoint.py        one registry or mirror: requests and what the answers mean
+deliveries.py      a blob as it is delivered: checked, and taken from elsewhere if it was wrong
 client.py          a registry behind its mirrors
 """
 

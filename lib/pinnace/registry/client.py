@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from pinnace import digest as digests
 from pinnace.errors import RegistryError
 from pinnace.registry import retry
 from pinnace.registry.authorization import Keyring
 from pinnace.registry.blobs import Tuning
 from pinnace.registry.connections import new_session
-from pinnace.registry.endpoint import MANIFEST_TYPES, MAX_MANIFEST, Endpoint, RawManifest, damaged
+from pinnace.registry.deliveries import Delivery, read
+from pinnace.registry.endpoint import MANIFEST_TYPES, MAX_MANIFEST, Endpoint, RawManifest
 from pinnace.registry.transport import Timeouts, Transport
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ _T = TypeVar("_T")
 class RegistryClient:
     """Reads from one registry, by its mirrors first. Blobs may be read by several threads at the same time.
 
-    A mirror that cannot be asked, or lacks what is asked for, is passed over.
+    A mirror that cannot be asked, lacks what is asked for or gives something else is passed over; ``note``
+    is told of the last.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class RegistryClient:
         *,
         mirrors: Sequence[Endpoint] = (),
         tuning: Tuning | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
+        self._note = note or (lambda text: None)
         self._registry = Endpoint(transport, keyring, tuning=tuning)
         self._endpoints = (*mirrors, self._registry)
 
@@ -80,28 +82,14 @@ class RegistryClient:
         Raises RegistryError if it is not there, is not ``size`` bytes long or has another digest.
         Until the last piece has arrived without an error nothing of it may be trusted.
         """
-        state = hashlib.sha256()
-        received = 0
-        hosts: list[str] = []
-        for endpoint in self._endpoints:
-            before = received
-            try:
-                for piece in endpoint.pieces(repository, digest, size, received):
-                    received += len(piece)
-                    state.update(piece)
-                    yield piece
-                break
-            except RegistryError:
-                if endpoint is self._registry:
-                    raise
-            finally:
-                if received > before:
-                    hosts.append(endpoint.host)
-        actual = digests.PREFIX + state.hexdigest()
-        if actual != digest:
-            raise damaged(
-                " and ".join(hosts) or self.host, repository, digest, f"its content has digest {actual}"
-            )
+        return Delivery(self._endpoints, repository, digest, size)
+
+    def read(self, repository: str, digest: str, size: int, use: Callable[[Iterator[bytes]], _T]) -> _T:
+        """What ``use`` makes of a blob's bytes; called again with the next address's if they are wrong.
+
+        Raises what ``blob`` raises, of the registry itself, and what ``use`` does.
+        """
+        return read(self._endpoints, repository, digest, size, use, self._note)
 
     def _first(self, ask: Callable[[Endpoint], _T]) -> _T:
         """What the first endpoint that can answer does; the registry's own error if none can."""
@@ -114,10 +102,14 @@ class RegistryClient:
 
 
 def connect(
-    host: str, settings: Settings, keyring: Callable[[str], Keyring | None] | None = None
+    host: str,
+    settings: Settings,
+    keyring: Callable[[str], Keyring | None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> RegistryClient:
     """A client for ``host`` as ``settings`` say; ``keyring`` gives the credentials of a host.
 
+    ``note`` takes what an administrator should know, such as a mirror that gives wrong bytes.
     Raises RegistryError if a certificate cannot be used.
     """
     session = new_session(settings.registry, max(1, settings["connections_per_host"]))
@@ -146,7 +138,7 @@ def connect(
 
     mirrors = [mirror(address) for address in settings.registry(host).mirrors]
     own = keyring(host) if keyring else None
-    return RegistryClient(transport(host), own, mirrors=mirrors, tuning=tuning)
+    return RegistryClient(transport(host), own, mirrors=mirrors, tuning=tuning, note=note)
 
 
 __all__ = ["MANIFEST_TYPES", "MAX_MANIFEST", "RawManifest", "RegistryClient", "connect"]

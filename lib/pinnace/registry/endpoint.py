@@ -31,6 +31,8 @@ MANIFEST_TYPES = (
 )
 #: Bytes. The specification asks registries to take 4 MiB.
 MAX_MANIFEST = 8 << 20
+#: The identifiers of errors about bytes that are not what their digest says, or too few.
+DAMAGED, TRUNCATED = "digest-mismatch", "truncated-blob"
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Endpoint:
                 f"the manifest of {reference} is damaged: {digest} arrived instead of {expected}",
                 context=f"from {self.host}",
                 hint="try again; if it stays, the registry's copy is damaged: push the image anew",
-                identifier="digest-mismatch",
+                identifier=DAMAGED,
             )
         return RawManifest(
             content, response.headers.get("Content-Type", "").partition(";")[0].strip(), digest
@@ -165,7 +167,7 @@ class Endpoint:
                 f"blob {digest} of {self.host}/{repository} is truncated",
                 context=f"{error.received} of {size} bytes arrived, then {error}",
                 hint="try again; if it stays, the registry's copy is damaged: push the image anew",
-                identifier="truncated-blob",
+                identifier=TRUNCATED,
             ) from None
         except Overlong:
             raise damaged(self.host, repository, digest, f"it is longer than {size} bytes") from None
@@ -261,7 +263,7 @@ def damaged(host: str, repository: str, digest: str, how: str) -> RegistryError:
     return RegistryError(
         f"blob {digest} of {host}/{repository} is damaged: {how}",
         hint="try again; if it stays, the registry's copy is damaged: push the image anew",
-        identifier="digest-mismatch",
+        identifier=DAMAGED,
     )
 
 

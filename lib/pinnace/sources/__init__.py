@@ -14,7 +14,7 @@ synthetic.py       the manifests that they get
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +53,10 @@ class SourceImage:
     layers: tuple[LayerBlob, ...]
 
 
+#: Takes the bytes of a layer.
+Use = Callable[[Iterator[bytes]], None]
+
+
 class ImageSource(Protocol):
     """What a source of images can do."""
 
@@ -64,6 +68,10 @@ class ImageSource(Protocol):
 
     def open(self, image: SourceImage, layer: LayerBlob) -> Iterator[bytes]:
         """The layer's compressed bytes: checked against digest and size once the iteration ends."""
+
+    def read(self, image: SourceImage, layer: LayerBlob, use: Use) -> None:
+        """Have ``use`` take the layer's bytes; once more, from elsewhere, if they were wrong."""
+        use(self.open(image, layer))
 
 
 class LocalSource(ImageSource, Protocol):

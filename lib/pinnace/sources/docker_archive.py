@@ -46,7 +46,7 @@ def source(archive: Archive, chosen: str = "") -> LocalSource:
     return DockerArchiveSource(archive, chosen)
 
 
-class DockerArchiveSource:
+class DockerArchiveSource(LocalSource):
     """An ``ImageSource`` that reads one image as ``manifest.json`` has it."""
 
     def __init__(self, archive: Archive, chosen: str = "") -> None:

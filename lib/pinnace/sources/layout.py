@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pinnace import digest as digests
 from pinnace.errors import ImageError
 from pinnace.reference import Reference
-from pinnace.sources import LayerBlob, SourceImage, blobs, manifests, selection
+from pinnace.sources import LayerBlob, LocalSource, SourceImage, blobs, manifests, selection
 from pinnace.sources.blobs import Blobs
 from pinnace.sources.manifests import MAX_MANIFEST, Descriptor
 
@@ -28,7 +28,7 @@ class Content:
     digest: str
 
 
-class LayoutSource:
+class LayoutSource(LocalSource):
     """An ``ImageSource`` that reads one image of a layout: ``chosen`` is its tag, digest or name."""
 
     def __init__(self, files: Blobs, chosen: str = "") -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from pinnace.reference import Reference
 from pinnace.registry import RegistryClient
-from pinnace.sources import LayerBlob, SourceImage, selection
+from pinnace.sources import ImageSource, LayerBlob, SourceImage, Use, selection
 from pinnace.sources.manifests import Descriptor
 
 
-class RegistrySource:
+class RegistrySource(ImageSource):
     """An ``ImageSource`` that reads from one registry."""
 
     def __init__(self, client: RegistryClient) -> None:
@@ -24,8 +24,9 @@ class RegistrySource:
         """Fetch the image's manifest and configuration. Raises RegistryError or ImageError."""
 
         def configuration(descriptor: Descriptor) -> bytes:
-            blob = self._client.blob(reference.repository, descriptor.digest, descriptor.size)
-            return b"".join(blob)
+            return self._client.read(
+                reference.repository, descriptor.digest, descriptor.size, lambda pieces: b"".join(pieces)
+            )
 
         return selection.image(
             self._client.manifest(reference),
@@ -38,3 +39,7 @@ class RegistrySource:
     def open(self, image: SourceImage, layer: LayerBlob) -> Iterator[bytes]:
         """The layer's compressed bytes, checked against its digest and size."""
         return self._client.blob(image.reference.repository, layer.digest, layer.size)
+
+    def read(self, image: SourceImage, layer: LayerBlob, use: Use) -> None:
+        """Have ``use`` take the layer's bytes, the registry's own if those of a mirror are wrong."""
+        self._client.read(image.reference.repository, layer.digest, layer.size, use)

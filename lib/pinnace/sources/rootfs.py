@@ -17,7 +17,7 @@ from pinnace.layers import tar
 from pinnace.layers.squash import squash_reader
 from pinnace.layers.stream import ByteStream
 from pinnace.reference import Reference
-from pinnace.sources import LayerBlob, SourceImage, synthetic
+from pinnace.sources import LayerBlob, LocalSource, SourceImage, synthetic
 from pinnace.sources.archive import File, unreadable
 
 Stream = Callable[[], Iterator[bytes]]
@@ -26,7 +26,7 @@ _ENVIRONMENT = b"etc/environment"
 _MAX_ENVIRONMENT = 1 << 20
 
 
-class RootSource:
+class RootSource(LocalSource):
     """An ``ImageSource`` of one layer, the tar stream that ``stream`` gives anew at each call.
 
     ``config`` is called after the first reading: what is found in the tree may be part of it.
