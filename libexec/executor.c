@@ -30,9 +30,9 @@ struct executor {
 	int proc;      /* /proc of the host */
 	int host;      /* the host's tree, from `root` on */
 	int root;      /* the container's root, from `root` on */
-	int lifeline;  /* held by the FUSE servers, from `lifeline` on */
 	mode_t umask;  /* the caller's, for the command */
 	bool finished;
+	struct fuse_kept kept; /* from `lifeline` and `lease` on */
 	struct fuse_server servers[MAX_SERVERS];
 };
 
@@ -113,17 +113,19 @@ static int do_mount_namespace(struct executor *executor, const struct field *ope
 	return namespace_mount(err);
 }
 
-/* The executor itself must not hold it beyond its own end, nor may the command. */
-static int do_lifeline(struct executor *executor, const struct field *operation, struct error *err)
+/* `lifeline` and `lease`: held by the servers. Neither the executor, beyond its own end, nor the command may. */
+static int do_keep(struct executor *executor, const struct field *operation, struct error *err)
 {
 	const char *text;
-	unsigned long lifeline;
+	unsigned long kept;
 
-	if (take_one(operation, &text, err) < 0 || number(text, 1024, 10, &lifeline, err) < 0)
+	if (take_one(operation, &text, err) < 0 || number(text, 1024, 10, &kept, err) < 0)
 		return -1;
-	if (fcntl((int)lifeline, F_SETFD, FD_CLOEXEC) < 0)
-		return error_set(err, errno, "cannot pass the lifeline on");
-	executor->lifeline = (int)lifeline;
+	if (executor->kept.count == FUSE_MAX_KEPT)
+		return error_set(err, 0, "the plan has more than %d descriptors for FUSE servers", FUSE_MAX_KEPT);
+	if (fcntl((int)kept, F_SETFD, FD_CLOEXEC) < 0)
+		return error_set(err, errno, "cannot pass the %s on", operation->key);
+	executor->kept.descriptors[executor->kept.count++] = (int)kept;
 	return 0;
 }
 
@@ -131,7 +133,7 @@ static int do_fuse_server(struct executor *executor, const struct field *operati
 {
 	for (size_t i = 0; i < MAX_SERVERS; i++)
 		if (executor->servers[i].device < 0)
-			return fuse_start(operation, executor->lifeline, &executor->servers[i], err);
+			return fuse_start(operation, &executor->kept, &executor->servers[i], err);
 	return error_set(err, 0, "the plan has more than %d FUSE servers waiting", MAX_SERVERS);
 }
 
@@ -336,7 +338,8 @@ static const struct {
 	{ "failure-status", do_failure_status },
 	{ "user-namespace", do_user_namespace },
 	{ "mount-namespace", do_mount_namespace },
-	{ "lifeline", do_lifeline },
+	{ "lifeline", do_keep },
+	{ "lease", do_keep },
 	{ "fuse-server", do_fuse_server },
 	{ "scratch", do_scratch },
 	{ "fuse-mount", do_fuse_mount },
@@ -376,7 +379,6 @@ static int execute(int plan_fd, struct error *err)
 		.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.host = -1,
 		.root = -1,
-		.lifeline = -1,
 		.umask = umask(022),
 		.servers = { FUSE_SERVER_NONE, FUSE_SERVER_NONE },
 	};

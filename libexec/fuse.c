@@ -16,28 +16,30 @@
 #include "cleanup.h"
 #include "syscalls.h"
 
-enum { MAX_ARGUMENTS = 32, SERVER_DEVICE = 3, SERVER_RELEASE = 4, SERVER_LIFELINE = 5 };
+enum { MAX_ARGUMENTS = 32, SERVER_DEVICE = 3, SERVER_RELEASE = 4, SERVER_KEPT = 5, FIRST_FREE = 16 };
 
 /* Descriptors 0-2 to /dev/null, the given ones to fixed numbers, all others closed. */
-static int arrange_descriptors(int device, int release, int lifeline)
+static int arrange_descriptors(int device, int release, const struct fuse_kept *kept)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int high_device = fcntl(device, F_DUPFD_CLOEXEC, 16);
-	int high_release = fcntl(release, F_DUPFD_CLOEXEC, 16);
-	int high_lifeline = lifeline < 0 ? -1 : fcntl(lifeline, F_DUPFD_CLOEXEC, 16);
+	int high_device = fcntl(device, F_DUPFD_CLOEXEC, FIRST_FREE);
+	int high_release = fcntl(release, F_DUPFD_CLOEXEC, FIRST_FREE);
+	int high_kept[FUSE_MAX_KEPT];
 
 	if (null < 0 || high_device < 0 || high_release < 0)
 		return -1;
+	for (size_t i = 0; i < kept->count; i++)
+		if ((high_kept[i] = fcntl(kept->descriptors[i], F_DUPFD_CLOEXEC, FIRST_FREE)) < 0)
+			return -1;
 	for (int fd = 0; fd <= 2; fd++)
 		if (dup2(null, fd) < 0)
 			return -1;
 	if (dup2(high_device, SERVER_DEVICE) < 0 || dup3(high_release, SERVER_RELEASE, O_CLOEXEC) < 0)
 		return -1;
-	if (lifeline < 0)
-		return sys_close_range(SERVER_LIFELINE);
-	if (dup2(high_lifeline, SERVER_LIFELINE) < 0)
-		return -1;
-	return sys_close_range(SERVER_LIFELINE + 1);
+	for (size_t i = 0; i < kept->count; i++)
+		if (dup2(high_kept[i], SERVER_KEPT + (int)i) < 0)
+			return -1;
+	return sys_close_range(SERVER_KEPT + (int)kept->count);
 }
 
 static void default_signals(void)
@@ -51,13 +53,14 @@ static void default_signals(void)
 }
 
 /* The server's process: wait until the mount is made, then become the program. */
-__attribute__((noreturn)) static void serve(char *const arguments[], int device, int release, int lifeline)
+__attribute__((noreturn)) static void serve(char *const arguments[], int device, int release,
+					       const struct fuse_kept *kept)
 {
 	char *const environment[] = { NULL }; /* what is preloaded into the user's programs is not for the server */
 	char go;
 
 	default_signals();
-	if (arrange_descriptors(device, release, lifeline) < 0 || chdir("/") < 0)
+	if (arrange_descriptors(device, release, kept) < 0 || chdir("/") < 0)
 		_exit(1);
 	if (read(SERVER_RELEASE, &go, 1) != 1)
 		_exit(0); /* the start failed */
@@ -66,8 +69,8 @@ __attribute__((noreturn)) static void serve(char *const arguments[], int device,
 }
 
 /* Fork twice: the server belongs to no process of the container and to no terminal. */
-static int fork_server(char *const arguments[], int device, int release, int release_writer, int lifeline,
-		       struct error *err)
+static int fork_server(char *const arguments[], int device, int release, int release_writer,
+		       const struct fuse_kept *kept, struct error *err)
 {
 	pid_t child = fork();
 	int status;
@@ -82,7 +85,7 @@ static int fork_server(char *const arguments[], int device, int release, int rel
 		case -1:
 			_exit(1);
 		case 0:
-			serve(arguments, device, release, lifeline);
+			serve(arguments, device, release, kept);
 		default:
 			_exit(0);
 		}
@@ -112,7 +115,8 @@ static int open_device(struct error *err)
 			  "`modprobe fuse`");
 }
 
-int fuse_start(const struct field *operation, int lifeline, struct fuse_server *server, struct error *err)
+int fuse_start(const struct field *operation, const struct fuse_kept *kept, struct fuse_server *server,
+	       struct error *err)
 {
 	char *arguments[MAX_ARGUMENTS + 1] = { NULL };
 	char device_path[] = "/dev/fd/3";
@@ -133,7 +137,7 @@ int fuse_start(const struct field *operation, int lifeline, struct fuse_server *
 		return error_set(err, errno, "cannot start %s", arguments[0]);
 	reader = ends[0];
 	writer = ends[1];
-	if (fork_server(arguments, device, reader, writer, lifeline, err) < 0)
+	if (fork_server(arguments, device, reader, writer, kept, err) < 0)
 		return -1;
 	(void)snprintf(server->name, sizeof(server->name), "%s", name);
 	server->device = steal_fd(&device);

@@ -2,6 +2,8 @@
 #ifndef PINNACE_FUSE_H
 #define PINNACE_FUSE_H
 
+#include <stddef.h>
+
 #include "error.h"
 #include "fields.h"
 
@@ -12,14 +14,22 @@ struct fuse_server {
 	int release;  /* one byte written here lets it run; closing it ends it */
 };
 
+enum { FUSE_MAX_KEPT = 2 };
+
+/* Descriptors that every server holds until it ends: whoever waits for that, or counts on it, sees them go. */
+struct fuse_kept {
+	int descriptors[FUSE_MAX_KEPT];
+	size_t count;
+};
+
 #define FUSE_SERVER_NONE { .device = -1, .release = -1 }
 
 /*
  * Fork the server of a `fuse-server` operation. It stays in the mount namespace of now: were it in
  * the container's, its own references would keep that namespace, and so itself, alive for ever.
- * It holds the descriptor lifeline (-1: none) until it ends.
  */
-int fuse_start(const struct field *operation, int lifeline, struct fuse_server *server, struct error *err);
+int fuse_start(const struct field *operation, const struct fuse_kept *kept, struct fuse_server *server,
+	       struct error *err);
 
 /* Mount the server's file system on target and let the server run. */
 int fuse_mount(struct fuse_server *server, const char *target, struct error *err);

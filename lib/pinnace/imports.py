@@ -21,13 +21,15 @@ def fetch(
     store: Store,
     settings: Settings,
     progress: Callable[[], Progress],
+    hold: Callable[[Image], bool] = bool,
     name: str | None = None,
     platform: str | None = None,
 ) -> tuple[Reference, Image]:
     """The image that ``text`` means, made anew if it changed, and what it is called in the store.
 
-    That is ``name`` if given, else what the file calls it, else ``localhost/FILE``. Raises
-    ReferenceError, RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
+    That is ``name`` if given, else what the file calls it, else ``localhost/FILE``. ``hold`` is
+    that of ``supply.ensure``. Raises ReferenceError, RegistryError, ImageError, StoreError or HostError;
+    the store is sound in each case.
     """
     location = locations.parse(text)
     if location is None:
@@ -35,7 +37,13 @@ def fetch(
             raise UsageError(f"{text} has a name already", hint="--name is for images from files")
         parsed = references.parse(text)
         image = supply.ensure(
-            parsed, store=store, settings=settings, platform=platform, progress=progress, refresh=True
+            parsed,
+            store=store,
+            settings=settings,
+            hold=hold,
+            platform=platform,
+            progress=progress,
+            refresh=True,
         )
         return parsed, image
     called = _checked(name) if name else None
@@ -44,7 +52,7 @@ def fetch(
     with progress() as display:
         source = local.open_source(location, store.root, display.message)
         reference = called or local.reference_of(location, source)
-        pull = supply.Pull(store, settings, display, source, origin=_origin(location))
+        pull = supply.Pull(store, settings, display, hold, source, origin=_origin(location))
         return reference, pull.run(reference, platform)
 
 

@@ -10,6 +10,8 @@ from pinnace.errors import PinnaceError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pinnace.config import Settings
     from pinnace.progress import Progress
     from pinnace.reference import Reference
@@ -52,10 +54,12 @@ def instead(
     store: Store,
     settings: Settings,
     display: Progress,
+    hold: Callable[[Image], bool],
 ) -> Image:
-    """The image to use after ``error``, with a word about it. Raises ``error`` if there is none."""
+    """The image to use after ``error``, held, with a word about it. Raises ``error`` if there is none."""
     image = store.lookup(reference, platform, _FOREVER)
-    if image is None or settings["pull"] != IF_MISSING or error.identifier not in _PASSING:
+    usable = image is not None and settings["pull"] == IF_MISSING and error.identifier in _PASSING
+    if image is None or not usable or not hold(image):
         raise suggesting(error, reference) from None
     import time
 

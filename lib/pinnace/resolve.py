@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pinnace import reference, squashfs, supply
 from pinnace.config import Settings
 from pinnace.store import Store
+from pinnace.store.leases import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """A squashfs file and what is known of it; a user's own file has neither configuration nor digest."""
+    """A squashfs file and what is known of it; a user's own file has neither configuration nor digest.
+
+    ``lease`` is a descriptor that keeps an image of the store there for as long as it is open.
+    """
 
     path: str
     config: Mapping[str, object] | None = None
     digest: str | None = None
+    lease: int | None = None
 
 
 def find(
@@ -32,21 +37,25 @@ def find(
     directory: str,
     platform: str | None = None,
     progress: Callable[[], Progress] | None = None,
+    job: str = "",
 ) -> Found:
     """The image named by ``text``: a path (``./image.sqsh``, relative to ``directory``) or a reference.
 
-    A reference that is not in the store is pulled first, shown by what ``progress`` gives. Raises
-    what parsing and pulling raise.
+    A reference that is not in the store is pulled first, shown by what ``progress`` gives. ``job``
+    (see ``leases.job_name``) is the job whose further steps may want it. Raises what parsing and
+    pulling raise.
     """
     if reference.is_path(text):
         path = os.path.join(directory, text)
         squashfs.check(path)
         return Found(path)
+    lease = Lease(job)
     image = supply.ensure(
         reference.parse(text),
         store=Store(settings["store"]),
         settings=settings,
         platform=platform,
         progress=progress,
+        hold=lease.take,
     )
-    return Found(image.path, image.config, image.digest)
+    return Found(image.path, image.config, image.digest, lease.descriptor)

@@ -36,6 +36,7 @@ def ensure(
     *,
     store: Store,
     settings: Settings,
+    hold: Callable[[Image], bool] = bool,
     platform: str | None = None,
     progress: Callable[[], Progress] | None = None,
     refresh: bool = False,
@@ -43,17 +44,18 @@ def ensure(
 ) -> Image:
     """The image that ``reference`` means for ``platform`` (this machine's unless given), pulled if need be.
 
-    The setting ``pull`` (see ``policies``) says when the registry is asked; it always is if ``refresh``
-    is set. If the digest is as before nothing more is fetched. ``progress`` is called
-    once a registry has to be asked, and closed at the end; nothing is said without it. Raises
-    RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
+    ``hold`` is called with the image before anybody could remove it, and tells whether it is still
+    there (see ``store.leases``). The setting ``pull`` (see ``policies``) says when the registry is
+    asked; it always is if ``refresh`` is set. If the digest is as before nothing more is fetched.
+    ``progress`` is called once a registry has to be asked, and closed at the end; nothing is said
+    without it. Raises RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
     """
     from pinnace.sources import platforms
 
     platform = platforms.parse(platform) if platform else platforms.host()
     if not refresh:
         image = store.lookup(reference, platform, policies.lifetime(settings))
-        if image is not None:
+        if image is not None and hold(image):
             return image
         if settings["pull"] == policies.NEVER:
             raise policies.not_cached(reference, platform, store)
@@ -63,11 +65,11 @@ def ensure(
 
     with (progress or Progress)() as display, dumps.forbidden():
         try:
-            return Pull(store, settings, display, source).run(reference, platform)
+            return Pull(store, settings, display, hold, source).run(reference, platform)
         except RegistryError as error:
             if refresh:
                 raise policies.suggesting(error, reference) from None
-            return policies.instead(error, reference, platform, store, settings, display)
+            return policies.instead(error, reference, platform, store, settings, display, hold)
 
 
 def describe(text: str, settings: Settings, platform: str | None = None) -> dict[str, Any]:
@@ -104,9 +106,10 @@ class Pull:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, progress: Progress,
+        self, store: Store, settings: Settings, progress: Progress, hold: Callable[[Image], bool],
         source: ImageSource | None = None, origin: str = "",
     ) -> None:  # fmt: skip
+        self._hold = hold
         self._origin = origin
         self._store = store
         self._settings = settings
@@ -121,7 +124,8 @@ class Pull:
         known = self._store.resolution(reference, platform)
         present = self._store.image(known.digest) if known else None
         form = squash_format(self._settings)
-        if known and present and source.current_digest(reference) == known.source:
+        unchanged = known and present and source.current_digest(reference) == known.source
+        if known and present and unchanged and self._hold(present):
             image, described = present, known.source
         else:
             resolved = source.resolve(reference, platform)
@@ -140,16 +144,17 @@ class Pull:
         from pinnace.store.build import workspace
 
         image = self._store.image(resolved.digest)
-        if image is not None:
+        if image is not None and self._hold(image):
             return image
         with workspace(self._store, form) as place:
             lock = self._store.lock_path("image", resolved.digest)
             with locks.held(lock, waiting=self._waiting(str(resolved.reference))):
                 image = self._store.image(resolved.digest)
-                if image is not None:
+                if image is not None and self._hold(image):
                     return image
                 self._progress.message(f"importing docker image: {resolved.reference}")
                 image = self._make(resolved, source, form, place)
+                self._hold(image)  # while nobody else may remove it
         self._progress.message(f"imported docker image: {resolved.reference}")
         return image
 

@@ -9,6 +9,7 @@ import click
 from pinnace import config, imports, progress, supply
 from pinnace.errors import PinnaceError, UsageError
 from pinnace.store import Store, lone, output
+from pinnace.store.leases import Lease
 
 
 @click.command(
@@ -52,23 +53,24 @@ def pull(
     if path:
         output.check(path, force=force)
     for text in images:
-        try:
-            reference, image = imports.fetch(
-                text,
-                store=store,
-                settings=settings,
-                progress=lambda: progress.for_stream(quiet=quiet, as_json=as_json),
-                name=name,
-                platform=platform,
-            )
-        except PinnaceError as error:
-            if as_json:
-                click.echo(json.dumps({"event": "error", **error.as_dict()}))
-            raise
-        if path:
-            lone.write(
-                image, store, output.target(path, reference), supply.squash_format(settings, 1), force=force
-            )
+        with Lease() as lease:
+            try:
+                reference, image = imports.fetch(
+                    text,
+                    store=store,
+                    settings=settings,
+                    hold=lease.take,
+                    progress=lambda: progress.for_stream(quiet=quiet, as_json=as_json),
+                    name=name,
+                    platform=platform,
+                )
+            except PinnaceError as error:
+                if as_json:
+                    click.echo(json.dumps({"event": "error", **error.as_dict()}))
+                raise
+            if path:
+                form = supply.squash_format(settings, 1)
+                lone.write(image, store, output.target(path, reference), form, force=force)
         if as_json:
             facts = {"reference": str(reference), "digest": image.digest, "path": image.path}
             click.echo(json.dumps({"event": "image", **facts}))

@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> int:
         json.dump(plan.as_data(), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return 0
-    executor.execute(plan)
+    executor.execute(plan, options.lease)
 
 
 def _parse(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -139,6 +139,7 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
         image=found.path,
         config=found.config,
         digest=found.digest,
+        lease=found.lease,
         mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, directory)),
         workdir=last("-w", "--workdir"),
         remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),

@@ -83,6 +83,8 @@ def _container(
     plan.add("failure-status", failure_status)
     if lifeline is not None:
         plan.add("lifeline", lifeline)
+    if options.lease is not None:
+        plan.add("lease", options.lease)
     rootfs.add(plan, os.path.abspath(options.image), user, options.remap_root, with_tools)
     mounts.add(plan, mounts.SYSTEM)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))

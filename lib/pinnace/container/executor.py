@@ -14,10 +14,15 @@ from pinnace.errors import HostError
 _SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE (fcntl(2))
 
 
-def execute(plan: Plan) -> NoReturn:
-    """Replace this process by the executor. Raises HostError if it is not installed."""
+def execute(plan: Plan, lease: int | None = None) -> NoReturn:
+    """Replace this process by the executor, which inherits ``lease``.
+
+    Raises HostError if it is not installed.
+    """
     descriptor = write(plan)
-    os.set_inheritable(descriptor, True)
+    for inherited in (descriptor, lease):
+        if inherited is not None:
+            os.set_inheritable(inherited, True)
     # Python ignores these two for itself; a command that does would not end with its reader.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

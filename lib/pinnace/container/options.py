@@ -20,6 +20,8 @@ class Options:
     image: str
     config: Mapping[str, object] | None = None
     digest: str | None = None
+    #: Descriptor that keeps the image in its store for as long as it is held.
+    lease: int | None = None
     mounts: tuple[Mount, ...] = ()
     workdir: str | None = None
     remap_root: bool = False

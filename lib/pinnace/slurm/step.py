@@ -80,7 +80,7 @@ def _make() -> NoReturn:
     settings.environment = for_credentials(request.environment)
     options = _options(request, settings)
     plan = build.step(options, identity.current(), build.tools(settings), ANSWER, LIFELINE)
-    executor.execute(plan)
+    executor.execute(plan, options.lease)
 
 
 def _read(descriptor: int) -> bytes:
@@ -106,11 +106,18 @@ def _options(request: Request, settings: Settings) -> Options:
     from pinnace import resolve
     from pinnace.container import mounts
     from pinnace.container.options import Options
+    from pinnace.store.leases import job_name
 
     # What is wrong with the options is told before an image is pulled for them.
     asked = [mount for text in request.mounts for mount in mounts.parse(text, request.directory)]
     mounts.check_sources(asked)
-    found = resolve.find(request.image, settings=settings, directory=request.directory, progress=_progress)
+    found = resolve.find(
+        request.image,
+        settings=settings,
+        directory=request.directory,
+        progress=_progress,
+        job=job_name(request.job_id, request.environment.get("SLURM_CLUSTER_NAME", "")),
+    )
 
     def either(choice: bool | None, name: str) -> bool:
         return bool(settings[name]) if choice is None else choice
@@ -119,6 +126,7 @@ def _options(request: Request, settings: Settings) -> Options:
         image=found.path,
         config=found.config,
         digest=found.digest,
+        lease=found.lease,
         mounts=tuple(asked),
         workdir=request.workdir,
         remap_root=either(request.remap_root, "remap_root"),

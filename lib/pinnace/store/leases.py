@@ -1,0 +1,137 @@
+"""What keeps an image in the store while it is used (docs/architecture.md). On the launch path.
+
+A start's lease is a shared flock(2) on the image file. The FUSE server of the container inherits
+the descriptor, so that the lease ends with the container, by whatever death, and with the host on a
+network file system; there is nothing to renew, and readers of a store that is not theirs to write
+can take it. Whoever removes an image needs the exclusive lock.
+
+Between the steps of a job its image is not mounted. Each step leaves an empty file
+``leases/<manifest digest>-<job ID>-<cluster>``, which counts while that job is in Slurm's queue.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+
+from pinnace import digest as digests
+from pinnace.store.images import Image
+
+DIRECTORY = "leases"
+
+#: Attempts at a lock and the seconds between them: who removes an image holds it that long at most.
+#: Somebody who may read the file could hold it for ever, which must not keep a container from starting.
+_ATTEMPTS = 50
+_PAUSE = 0.02
+#: Seconds for which the time of the last use is good enough as it is.
+_STALE = 60.0
+#: Names of clusters are of letters, digits and these (slurm.conf(5)); a name from a job is not believed.
+_CLUSTER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+_CLUSTER_LENGTH = 64
+
+
+class Lease:
+    """One start's hold on an image. ``descriptor`` is what the container's server has to inherit.
+
+    It stays None if the file system cannot lock, or somebody holds the file exclusively.
+    """
+
+    def __init__(self, job: str = "") -> None:
+        """``job`` is the ``job_name`` for which the image is to be kept beyond the container's end."""
+        self._job = job
+        self.descriptor: int | None = None
+
+    def take(self, image: Image) -> bool:
+        """Hold ``image`` from now on. False: it has just been removed, or replaced."""
+        for _ in range(_ATTEMPTS):
+            try:
+                descriptor = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            except OSError:
+                break
+            locked = _share(descriptor)
+            # What was locked may have been removed between the look-up and the lock.
+            if locked and not _is_there(image, descriptor):
+                os.close(descriptor)
+                return False
+            if locked:
+                self.release()
+                self.descriptor = descriptor
+                _touch(descriptor)
+                break
+            os.close(descriptor)
+            if locked is None:
+                break
+            time.sleep(_PAUSE)
+        if self._job:
+            _leave(image, self._job)
+        return True
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the image."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+def job_name(job: int, cluster: str) -> str:
+    """What a job is called in the name of its lease; ``cluster`` is the job's word for it."""
+    if not cluster or len(cluster) > _CLUSTER_LENGTH or not _CLUSTER.issuperset(cluster):
+        cluster = "unknown"
+    return f"{job}-{cluster}"
+
+
+def _share(descriptor: int) -> bool | None:
+    """Lock a file for reading. False: somebody is about to remove it; None: its file system cannot lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_there(image: Image, descriptor: int) -> bool:
+    try:
+        os.stat(f"{os.path.splitext(image.path)[0]}.json")
+        return os.path.samestat(os.fstat(descriptor), os.stat(image.path))
+    except OSError:
+        return False
+
+
+def _touch(descriptor: int) -> None:
+    """Note the use as the time of the file's last access; for others than the owner the kernel does it."""
+    status = os.fstat(descriptor)
+    now = time.time_ns()
+    if abs(now - status.st_atime_ns) > _STALE * 1e9:
+        with suppress(OSError):
+            os.utime(descriptor, ns=(now, status.st_mtime_ns))
+
+
+def _leave(image: Image, job: str) -> None:
+    """Write a job's lease, or renew it. A store that is not ours to write to goes without."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(image.path)))
+    path = os.path.join(root, DIRECTORY, f"{digests.hex_of(image.digest)}-{job}")
+    with suppress(OSError):
+        try:
+            descriptor = _created(path)
+        except FileNotFoundError:
+            os.mkdir(os.path.dirname(path))
+            descriptor = _created(path)
+        with suppress(OSError):
+            os.utime(descriptor)
+        os.close(descriptor)
+
+
+def _created(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
