@@ -74,6 +74,14 @@ def _path(value: Any) -> str:
     return path
 
 
+def _paths(value: Any) -> tuple[str, ...]:
+    """Absolute paths: a list or, in a variable, separated by colons as in PATH."""
+    items = value.split(":") if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        raise ValueError("a list of absolute paths is expected")
+    return tuple(path for path in map(_path, items) if path)
+
+
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -148,6 +156,7 @@ def _user_directory(environment: Mapping[str, str], variable: str, default: str)
 
 KEYS = (
     Key("store", _path, "", "directory of the image store; empty: $XDG_CACHE_HOME/pinnace"),
+    Key("additional_stores", _paths, (), "directories of further stores, in order, that are only read"),
     Key(
         "pull",
         _one_of("always", "if-missing", "never"),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.progress import Progress
     from pinnace.reference import Reference
-    from pinnace.store import Image, Store
+    from pinnace.store import Image
+    from pinnace.store.store import Catalogue
 
 _FOREVER = float("inf")
 ALWAYS, IF_MISSING, NEVER = "always", "if-missing", "never"
@@ -31,7 +32,7 @@ def lifetime(settings: Settings) -> float:
     return _FOREVER if settings["pull"] == NEVER else float(settings["tag_ttl"])
 
 
-def not_cached(reference: Reference, platform: str, store: Store) -> StoreError:
+def not_cached(reference: Reference, platform: str, store: Catalogue) -> StoreError:
     """The error for an image that is not in the store while nothing may be pulled."""
     import difflib
 
@@ -51,7 +52,7 @@ def instead(
     error: PinnaceError,
     reference: Reference,
     platform: str,
-    store: Store,
+    store: Catalogue,
     settings: Settings,
     display: Progress,
     hold: Callable[[Image], bool],

@@ -7,6 +7,7 @@ check, decompress, check entries, squashfs, in one stream ─► assemble the im
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 from pinnace import digest as digests
 from pinnace import policies
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # all of it imported when something must be pulled
     from pinnace.progress import Progress
     from pinnace.sources import ImageSource, LayerBlob, SourceImage
     from pinnace.store.build import Workspace
+    from pinnace.store.store import Catalogue
 
 
 #: Seconds that other transfers get to stop in after one has failed, or after a signal.
@@ -53,23 +55,34 @@ def ensure(
     from pinnace.sources import platforms
 
     platform = platforms.parse(platform) if platform else platforms.host()
+    known = catalogue(store, settings)
     if not refresh:
-        image = store.lookup(reference, platform, policies.lifetime(settings))
+        image = known.lookup(reference, platform, policies.lifetime(settings))
         if image is not None and hold(image):
             return image
         if settings["pull"] == policies.NEVER:
-            raise policies.not_cached(reference, platform, store)
+            raise policies.not_cached(reference, platform, known)
     load_site_packages()
     from pinnace.credentials import dumps
     from pinnace.progress import Progress
 
     with (progress or Progress)() as display, dumps.forbidden():
         try:
-            return Pull(store, settings, display, hold, source).run(reference, platform)
+            return Pull(known, settings, display, hold, source).run(reference, platform)
         except RegistryError as error:
             if refresh:
                 raise policies.suggesting(error, reference) from None
-            return policies.instead(error, reference, platform, store, settings, display, hold)
+            return policies.instead(error, reference, platform, known, settings, display, hold)
+
+
+def catalogue(store: Catalogue, settings: Settings) -> Catalogue:
+    """``store`` and the additional ones of the settings, to look things up in."""
+    additional = settings["additional_stores"]
+    if not additional or store.own is not store:
+        return store
+    from pinnace.store.stack import StackedStore
+
+    return StackedStore(store.own, additional)
 
 
 def describe(text: str, settings: Settings, platform: str | None = None) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
     if is_path(text):
         return {"path": text, **asdict(squashfs.check(text))}
     reference = parse(text)
-    store = Store(settings["store"])
+    store = catalogue(Store(settings["store"]), settings)
     platform = platforms.parse(platform) if platform else platforms.host()
     image = store.lookup(reference, platform, float("inf"))
     if image is None:
@@ -96,7 +109,7 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
             hint=f"`pinnace pull {reference}` gets it",
             identifier="not-in-store",
         )
-    return asdict(image)
+    return {**asdict(image), "store": image.store}
 
 
 class Pull:
@@ -106,12 +119,13 @@ class Pull:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, progress: Progress, hold: Callable[[Image], bool],
+        self, store: Catalogue, settings: Settings, progress: Progress, hold: Callable[[Image], bool],
         source: ImageSource | None = None, origin: str = "",
     ) -> None:  # fmt: skip
         self._hold = hold
         self._origin = origin
-        self._store = store
+        self._known = catalogue(store, settings)
+        self._store = store.own
         self._settings = settings
         self._progress = progress
         self._source = source
@@ -121,8 +135,8 @@ class Pull:
         from pinnace.store.images import Resolution
 
         source = self._source or registry_source(reference, self._settings, self._progress.message)
-        known = self._store.resolution(reference, platform)
-        present = self._store.image(known.digest) if known else None
+        known = self._known.resolution(reference, platform)
+        present = self._known.image(known.digest) if known else None
         form = squash_format(self._settings)
         unchanged = known and present and source.current_digest(reference) == known.source
         if known and present and unchanged and self._hold(present):
@@ -143,13 +157,13 @@ class Pull:
         from pinnace import locks
         from pinnace.store.build import workspace
 
-        image = self._store.image(resolved.digest)
+        image = self._known.image(resolved.digest)
         if image is not None and self._hold(image):
             return image
         with workspace(self._store, form) as place:
             lock = self._store.lock_path("image", resolved.digest)
             with locks.held(lock, waiting=self._waiting(str(resolved.reference))):
-                image = self._store.image(resolved.digest)
+                image = self._known.image(resolved.digest)
                 if image is not None and self._hold(image):
                     return image
                 self._progress.message(f"importing docker image: {resolved.reference}")
@@ -162,7 +176,6 @@ class Pull:
         from pinnace.store.images import Origin
 
         blobs = {blob.diff_id: blob for blob in resolved.layers}
-        files = self._layers(list(blobs.values()), resolved, source, form, place)
         image = Image(
             digest=resolved.digest,
             path="",
@@ -175,7 +188,9 @@ class Pull:
             origin=Origin.here(self._origin or "registry", resolved.source_digest),
         )
         jobs = squash_format(self._settings, pipelines=1)
-        return place.add_image(image, [files[layer] for layer in image.layers], jobs)
+        with ExitStack() as held:
+            files = self._layers(list(blobs.values()), resolved, source, form, place, held)
+            return place.add_image(image, [files[layer] for layer in image.layers], jobs)
 
     def _layers(
         self,
@@ -184,6 +199,7 @@ class Pull:
         source: ImageSource,
         form: Format,
         place: Workspace,
+        held: ExitStack,
     ) -> dict[str, str]:
         """Files of all layers by diff ID; after the first failure the other transfers stop."""
         from queue import SimpleQueue
@@ -197,6 +213,10 @@ class Pull:
             def make(target: str) -> None:
                 source.read(resolved, blob, lambda chunks: self._convert(blob, chunks, target, form, stop))
 
+            if not self._store.has_layer(blob.diff_id):
+                elsewhere = self._known.layer_file(blob.diff_id, form, held)
+                if elsewhere:
+                    return elsewhere
             waiting = self._waiting(f"layer {digests.short(blob.digest)}")
             return place.add_layer(blob.diff_id, make, waiting, blob)
 

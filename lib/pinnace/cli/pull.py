@@ -70,7 +70,7 @@ def pull(
                 raise
             if path:
                 form = supply.squash_format(settings, 1)
-                lone.write(image, store, output.target(path, reference), form, force=force)
+                lone.write(image, output.target(path, reference), form, force=force)
         if as_json:
             facts = {"reference": str(reference), "digest": image.digest, "path": image.path}
             click.echo(json.dumps({"event": "image", **facts}))

@@ -93,7 +93,12 @@ class Workspace:
         Gives the image with its path, size and digest.
         """
         temporary = self.temporary()
-        assemble(layers, temporary, form)
+        try:
+            assemble(layers, temporary, form)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{error.filename} has just been removed", hint="try again", identifier="not-in-store"
+            ) from None
         path = self._store.image_path(image.digest)
         finished = replace(
             image,

@@ -12,36 +12,34 @@ import shutil
 import tempfile
 from typing import Any
 
-from pinnace.errors import StoreError
 from pinnace.layers import Format, assemble, tar
 from pinnace.layers.squash import SquashWriter
 from pinnace.store import output
 from pinnace.store.images import Image
-from pinnace.store.store import Store
 
 
-def write(image: Image, store: Store, path: str, form: Format, *, force: bool) -> None:
+def write(image: Image, path: str, form: Format, *, force: bool) -> None:
     """Write ``path`` from ``image``: complete or not at all. Raises StoreError or ImageError."""
+    output.write(lambda temporary: make(image, temporary, form), path, force=force)
+
+
+def make(image: Image, target: str, form: Format) -> None:
+    """Write ``target``, which may be there, from ``image``. Raises OSError, StoreError or ImageError."""
     files = _files(image.config)
-    if not files:
-        output.write(lambda temporary: output.copy(image.path, temporary), path, force=force)
-        return
-    layers = [store.layer_path(layer) for layer in image.layers]
-    if not all(map(os.path.exists, layers)):
-        raise StoreError(
-            f"layers of {image.reference} are gone", hint="pull it again", identifier="not-in-store"
-        )
-    output.write(lambda temporary: _assemble(layers, files, temporary, form), path, force=force)
+    if files:
+        _assemble(image.path, files, target, form)
+    else:
+        output.copy(image.path, target)
 
 
-def _assemble(layers: list[str], files: dict[bytes, bytes], target: str, form: Format) -> None:
+def _assemble(image: str, files: dict[bytes, bytes], target: str, form: Format) -> None:
     directory = tempfile.mkdtemp(prefix=f"{os.path.basename(target)}.", dir=os.path.dirname(target))
     try:
         top = os.path.join(directory, "top.sqsh")
         with SquashWriter(top, form) as writer:
             for name, content in files.items():
                 writer.add(tar.Entry(name, tar.FILE, 0o644, len(content)), content)
-        assemble([*layers, top], target, form)
+        assemble([image, top], target, form)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

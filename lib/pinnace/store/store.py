@@ -13,6 +13,12 @@ from pinnace.errors import StoreError
 from pinnace.reference import Reference, parse
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from pinnace.layers import Format
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -61,12 +67,30 @@ class Catalogue:
         """Every complete image under each of its names, the newest first."""
         raise NotImplementedError
 
+    @property
+    def own(self) -> Store:
+        """The store that is written to."""
+        raise NotImplementedError
+
+    def has_layer(self, diff_id: str) -> bool:
+        """Whether a layer's file is there."""
+        return os.path.exists(self.own.layer_path(diff_id))
+
+    def layer_file(self, diff_id: str, form: Format, held: ExitStack) -> str | None:
+        """The file of a layer that another store than ``own`` has, kept there until ``held`` ends."""
+        return None
+
 
 class Store(Catalogue):
     """The image store whose directory is ``root``. Nothing is read or made before it is needed."""
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+
+    @property
+    def own(self) -> Store:
+        """The store that is written to: this one."""
+        return self
 
     def make(self) -> None:
         """Make the store's directory if it is not there, for its owner alone: private images lie in it.
