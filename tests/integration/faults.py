@@ -62,6 +62,11 @@ def drip(seconds: float) -> Fault:
     return lambda request, reply: replace(reply, drip=seconds)
 
 
+def endless(what: str) -> Fault:
+    """A byte of the "head" now and then, or of a "chunk"'s length."""
+    return lambda request, reply: replace(reply, endless=what)
+
+
 def limited(rate: float) -> Fault:
     return lambda request, reply: replace(reply, rate=rate)
 

@@ -44,6 +44,8 @@ class Reply:
     stall: int | None = None
     #: One byte every so many seconds.
     drip: float | None = None
+    #: Now and then a byte of the "head", or of a "chunk"'s length, without end.
+    endless: str = ""
     #: Bytes a second over this connection.
     rate: float | None = None
     chunked: bool = False
@@ -134,7 +136,10 @@ def handler(front: Site) -> type[BaseHTTPRequestHandler]:
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
-            if reply.chunked:
+            if reply.endless == "head":
+                self.flush_headers()
+                return self._drip(b"X-Endless: ")
+            if reply.chunked or reply.endless:
                 self.send_header("Transfer-Encoding", "chunked")
             elif reply.unbounded:
                 self.send_header("Connection", "close")
@@ -144,7 +149,16 @@ def handler(front: Site) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if request.method == "HEAD":
                 return
+            if reply.endless == "chunk":
+                return self._drip(b"1;")
             self._send_body(request, reply)
+
+        def _drip(self, text: bytes) -> None:
+            """Until the client goes away."""
+            while True:
+                self.wfile.write(text)
+                text = b"x"
+                front.pause(0.05)
 
         def _send_body(self, request: Request, reply: Reply) -> None:
             position = 0

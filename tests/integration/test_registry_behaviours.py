@@ -246,6 +246,11 @@ case("layer: stalls after a byte", fault(B, faults.stall(1)))
 case("layer: stalls in the middle", fault(B, faults.stall(BLOB_SIZE // 2)))
 case("layer: stalls each time", fault(B, faults.stall(0), FOREVER), "truncated-blob", "no byte within 1 s")
 case("layer: drips", fault(B, faults.drip(0.05)))
+case("layer: the length of a chunk drips", fault(B, faults.endless("chunk")))
+for pattern, name in ((M, "manifest"), (C, "configuration"), (B, "layer")):
+    case(f"{name}: the answer's head drips", fault(pattern, faults.endless("head")))
+case("manifest: the answer's head drips each time", fault(M, faults.endless("head"), FOREVER),
+     "registry-unreachable", "no answer within 1")  # fmt: skip
 
 # Ranges
 case(

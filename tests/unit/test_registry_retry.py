@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pinnace.registry import ranges, retry
-from pinnace.registry.bodies import Body, Interrupted
 from pinnace.registry.connections import Certificates, certificates
+from pinnace.registry.pace import Crawling, Paced
 from pinnace.registry_rules import KEYS, Registry
 
 POLICY = retry.Policy(retries=3, base=1.0, cap=5.0, longest=60.0)
@@ -88,22 +90,20 @@ def test_an_answer_tells_where_it_begins(status: int, said: str, first: int | No
     assert ranges.first_byte(status, {"Content-Range": said}, 10) == first
 
 
-class Drip:
-    """A body that gives a byte each time."""
+class Drip(io.RawIOBase):
+    """A socket that gives a byte each time."""
 
-    def read1(self, count: int, decode_content: bool) -> bytes:
-        return b"x"
+    def readinto(self, buffer: Any) -> int:
+        buffer[0] = 0
+        return 1
 
 
-def test_a_body_that_crawls_is_given_up_and_only_waiting_counts() -> None:
-    class Answer:
-        raw = Drip()
-
+def test_a_peer_that_crawls_is_given_up_and_only_waiting_counts() -> None:
     ticks = iter(range(100))
-    body = Body(Answer(), 3.0, lambda: float(next(ticks)))  # type: ignore[arg-type]
-    with pytest.raises(Interrupted, match="3 bytes in 3 s"):
-        for _ in body:
-            next(ticks)  # whoever takes the pieces is slow as well
+    paced = Paced(Drip(), 3.0, lambda: float(next(ticks)))
+    with pytest.raises(Crawling, match="3 bytes in 3 s"):
+        while paced.read(1):
+            next(ticks)  # whoever takes the bytes is slow as well
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Talking to registries: OCI distribution specification 1.1 and Docker's API version 2.
 
 connections.py     TLS rules of each host, proxies, connections that are kept
+pace.py            how fast a peer has to send
 retry.py           when to try again, as data and arithmetic
 transport.py       one HTTP exchange: redirects, retries, errors in words
 authorization.py   the right to read; tokens.py   token services

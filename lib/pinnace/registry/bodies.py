@@ -1,7 +1,8 @@
-"""Reading bodies: in pieces as they arrive, and giving up on a peer that sends next to nothing."""
+"""Reading bodies: in pieces as they arrive."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
 #: Bytes that are read at once.
 PIECE = 256 << 10
-#: Bytes a second below which a peer counts as stalled, over the time of the stall timeout.
-CRAWL = 1 << 10
 
 
 class Interrupted(Exception):
@@ -22,7 +21,7 @@ class Interrupted(Exception):
 class Body:
     """The pieces of one answer's body; ``waited`` is the time (seconds) that they were waited for.
 
-    Iterating raises Interrupted if the transfer breaks or crawls. An end of the connection that
+    Iterating raises Interrupted if the transfer breaks, stalls or crawls. An end of the connection that
     nothing announced is an end here: whoever knows the size tells the difference.
     """
 
@@ -35,25 +34,18 @@ class Body:
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[bytes]:
-        window = arrived = 0.0
         while True:
             before = self._clock()
             piece = self._read()
-            took = self._clock() - before
             if not piece:
                 return
-            self.waited += took
-            window += took
-            arrived += len(piece)
-            # Only the time in which we read counts: whoever takes the pieces may be slow.
-            if window >= self._stall:
-                if arrived < CRAWL * window:
-                    raise Interrupted(f"{arrived:.0f} bytes in {window:.0f} s")
-                window = arrived = 0.0
+            self.waited += self._clock() - before
             yield piece
 
     def _read(self) -> bytes:
         from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        from pinnace.registry.pace import Crawling
 
         try:
             # The raw stream: requests would undo a Content-Encoding, and digests are of what was stored.
@@ -61,8 +53,10 @@ class Body:
                 piece = self._raw.read1(PIECE, decode_content=False)
             else:
                 piece = self._raw.read(PIECE >> 4, decode_content=False)
-        except (ReadTimeoutError, TimeoutError):
-            raise Interrupted(f"no byte within {self._stall:g} s") from None
+        except (ReadTimeoutError, socket.timeout) as error:
+            cause = error.__context__ or error
+            slow = str(cause) if isinstance(cause, Crawling) else f"no byte within {self._stall:g} s"
+            raise Interrupted(slow) from None
         except (HTTPError, OSError, ValueError, AttributeError) as error:
             # urllib3 1 raises the last two on a malformed chunk and on a closed connection.
             raise Interrupted(_words(error)) from None

@@ -131,6 +131,8 @@ def new_session(
     import requests
     from requests.adapters import HTTPAdapter
 
+    from pinnace.registry import pace
+
     class Adapter(HTTPAdapter):
         def __init__(self, context: ssl.SSLContext | None) -> None:
             self._context = context
@@ -139,9 +141,12 @@ def new_session(
 
         def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
             super().init_poolmanager(*arguments, ssl_context=self._context, **options)
+            self.poolmanager.pool_classes_by_scheme = pace.POOLS
 
         def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
-            return super().proxy_manager_for(proxy, ssl_context=self._context, **options)
+            manager = super().proxy_manager_for(proxy, ssl_context=self._context, **options)
+            manager.pool_classes_by_scheme = pace.POOLS
+            return manager
 
         def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
             """The context alone says what is trusted; requests would add certifi's authorities."""
