@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from integration.registry import run
-from integration.test_pull_flattening import ROOT, flatten, theirs
-from integration.trees import describe, directory, entry, hardlink, layer, symlink
+from integration.stacks import random_layers
+from integration.test_pull_flattening import ROOT, flatten
+from integration.trees import directory, entry, hardlink, layer
+from integration.views import kernel
 from pinnace import digest
 from pinnace.errors import ImageError, StoreError
 from pinnace.layers import Format, Limits, assemble, convert
@@ -22,90 +21,6 @@ from pinnace.layers import Format, Limits, assemble, convert
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the kernel's squashfs needs root"),
 ]
-
-NAMES = ["a", "b", "c", "d", "l"]
-
-
-@contextmanager
-def kernel(image: Path, place: Path) -> Iterator[Path]:
-    place.mkdir()
-    run("mount", "-t", "squashfs", "-o", "loop,ro", str(image), str(place))
-    try:
-        yield place
-    finally:
-        run("umount", str(place))
-
-
-@contextmanager
-def squashfuse(image: Path, place: Path) -> Iterator[Path]:
-    place.mkdir()
-    with subprocess.Popen(["squashfuse_ll", "-f", str(image), str(place)], stderr=subprocess.PIPE) as server:
-        while not os.path.ismount(place) and server.poll() is None:
-            os.sched_yield()
-        try:
-            yield place
-        finally:
-            run("umount", str(place))
-            server.wait()
-
-
-def random_layers(seed: int) -> list[bytes]:
-    """A stack of small layers in which everything happens to a few names again and again."""
-    choose = random.Random(seed)
-    layers = []
-    for number in range(choose.randint(2, 5)):
-        entries = {"./": ROOT}
-        directories = [""]
-        for _ in range(choose.randint(1, 12)):
-            parent = choose.choice(directories)
-            name = parent + choose.choice(NAMES)
-            what = choose.choice(["file", "file", "directory", "symlink", "whiteout", "opaque", "hardlink"])
-            taken = any(known == name or known.startswith(name + "/") for known in entries)
-            if what == "whiteout" and not taken:
-                entries[f"{parent}.wh.{name.rpartition('/')[2]}"] = entry(
-                    f"{parent}.wh.{name.rpartition('/')[2]}"
-                )
-            elif what == "opaque" and parent:
-                entries[f"{parent}.wh..wh..opq"] = entry(f"{parent}.wh..wh..opq")
-            elif taken:
-                continue
-            elif what == "directory":
-                entries[name] = directory(name, choose.choice([0o700, 0o755]))
-                directories.append(name + "/")
-            elif what == "symlink":
-                entries[name] = symlink(name, choose.choice(NAMES))
-            elif what == "hardlink":
-                files = [
-                    known for known, (info, _) in entries.items() if info.isreg() and ".wh." not in known
-                ]
-                if files:
-                    entries[name] = hardlink(name, choose.choice(files))
-            elif what == "file":
-                content = choose.randbytes(choose.choice([0, 10, 5000, 200_000])) + bytes([number])
-                pax = {"SCHILY.xattr.user.n": str(number)} if choose.random() < 0.2 else None
-                entries[name] = entry(name, content=content, pax=pax)
-        layers.append(layer(list(entries.values())))
-    return layers
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_random_stacks_are_what_umoci_makes_of_them(tmp_path: Path, seed: int) -> None:
-    layers = random_layers(seed)
-    image = flatten(layers, tmp_path)
-    with kernel(image, tmp_path / "kernel") as place:
-        assert describe(place) == theirs(layers, tmp_path)
-
-
-def test_kernel_squashfuse_and_unsquashfs_agree(tmp_path: Path) -> None:
-    layers = random_layers(1000) + random_layers(1001)
-    image = flatten(layers, tmp_path)
-    run("unsquashfs", "-q", "-n", "-d", str(tmp_path / "unpacked"), str(image))
-    expected = describe(tmp_path / "unpacked")
-    with kernel(image, tmp_path / "kernel") as place:
-        assert describe(place) == expected
-    with squashfuse(image, tmp_path / "fuse") as place:
-        contents = {name: facts[:3] for name, facts in describe(place).items()}
-        assert contents == {name: facts[:3] for name, facts in expected.items()}
 
 
 def test_a_directory_of_many_names_from_several_layers_is_whole(tmp_path: Path) -> None:

@@ -40,6 +40,24 @@ def describe(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
+def differences(
+    mine: dict[str, tuple[object, ...]], theirs: dict[str, tuple[object, ...]], *, made_up: float = 1.5e9
+) -> list[str]:
+    """What differs between two descriptions.
+
+    A time of ``theirs`` later than ``made_up`` is that of its making, and counts for nothing: umoci
+    gives it to directories that an upper layer changes but does not list.
+    """
+    found = []
+    for name in sorted({*mine, *theirs}):
+        own, other = mine.get(name), theirs.get(name)
+        if own and other and isinstance(other[2], int) and other[2] > made_up:
+            own, other = (*own[:2], *own[3:]), (*other[:2], *other[3:])
+        if own != other:
+            found.append(f"{name}: {own}, theirs {other}")
+    return found
+
+
 def _attributes(path: Path) -> list[str]:
     try:
         return os.listxattr(path)

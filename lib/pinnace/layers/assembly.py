@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 
 from pinnace.layers import tree
 from pinnace.layers.splice import splice
@@ -18,5 +19,18 @@ def assemble(layer_files: Sequence[str], target: str, form: Format) -> None:
     ``target`` cannot be written. After an error there is no ``target``.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_collection())
         layers = [stack.enter_context(SquashFile(path)) for path in layer_files]
         splice(tree.merge(layers), layers, target, form)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing here refers to itself, and looking for what does takes a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

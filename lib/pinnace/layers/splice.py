@@ -148,12 +148,16 @@ class _Region:
         self.layer = layer
         extents = []
         fragments = set()
+        listed = 0
         for position in files:
-            start, length, fragment = layer.extent(position)
-            if length:
-                extents.append((start, length))
+            start, sizes, fragment = _data(layer, position)
+            if sizes:
+                listed += len(sizes)
+                extents.append((start, layout.stored(sizes)))
             if fragment != layout.NONE:
                 fragments.add(fragment)
+        if listed > layer.inode_bytes:
+            raise layer.damaged("its files share their block lists")
         #: Numbers of the fragment blocks that are used.
         self._fragments = sorted(fragments)
         for number in self._fragments:
@@ -162,7 +166,8 @@ class _Region:
         self._extents = _joined(extents)
         self._starts = [start for start, _ in self._extents]
         self._moves: list[int] = []
-        self._numbers: dict[int, int] = {layout.NONE: layout.NONE}
+        #: The image's numbers of fragment blocks by those in the layer.
+        self.fragments: dict[int, int] = {layout.NONE: layout.NONE}
         #: Numbers of sets of extended attributes in the image by those in the layer.
         self.xattrs: dict[int, int] = {layout.NONE: layout.NONE}
 
@@ -181,18 +186,29 @@ class _Region:
     def start(self, position: int) -> int:
         """Where what lay at ``position`` lies in the image."""
         index = bisect.bisect_right(self._starts, position) - 1
-        return position + self._moves[index] if index >= 0 else 0
+        # Where nothing is stored, as of a file that is all holes, the position says nothing.
+        if index < 0 or position >= self._extents[index][1]:
+            return 0
+        return position + self._moves[index]
 
     def take_fragments(self, fragments: list[tuple[int, int]]) -> None:
         """Append to ``fragments`` position in the image and size of each fragment block that is used."""
         for number in self._fragments:
-            self._numbers[number] = len(fragments)
+            self.fragments[number] = len(fragments)
             start, size = self.layer.fragments[number]
             fragments.append((self.start(start), size))
 
-    def fragment(self, number: int) -> int:
-        """The image's number of a fragment block of the layer."""
-        return self._numbers[number]
+
+def _data(layer: SquashFile, position: int) -> tuple[int, bytes, int]:
+    """Of the regular file at ``position`` start and sizes of the blocks, and the number of the fragment."""
+    plain = layer.plain_file(position)
+    if plain is not None:
+        _, _, _, start, sizes, fragment, _ = plain
+        return start, sizes, fragment
+    content = layer.inode(position).content
+    if content is None:
+        raise layer.damaged("a file is none")
+    return content.start, content.sizes, content.fragment
 
 
 def _joined(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -259,20 +275,25 @@ class _Inodes:
 
     def _add(self, node: int, number: int, names: int) -> int:
         region = self._regions[node >> tree.LAYER]
-        inode = region.layer.inode(node & tree.POSITION)
-        xattrs = region.xattrs.get(inode.xattrs)
-        if xattrs is None:
-            xattrs = self._xattrs(region, inode.xattrs)
-        content = inode.content
-        if content is not None:
-            start = region.start(content.start) if content.sizes else 0
-            fragment = region.fragment(content.fragment)
+        plain = region.layer.plain_file(node & tree.POSITION)
+        if plain is not None:
+            mode, mtime, size, start, sizes, fragment, offset = plain
+            start = region.start(start) if sizes else 0
+            fragment = region.fragments[fragment]
             return self.writer.add_file(
-                number, inode.mode, inode.mtime, names, content, start, fragment, xattrs
+                number, mode, mtime, names, size, start, sizes, fragment, offset, 0, layout.NONE
             )
+        inode = region.layer.inode(node & tree.POSITION)
+        head = (number, inode.mode, inode.mtime, names)
+        xattrs = self._xattrs(region, inode.xattrs)
+        if inode.content is not None:
+            size, start, sizes, fragment, offset, sparse = inode.content
+            start = region.start(start) if sizes else 0
+            fragment = region.fragments[fragment]
+            return self.writer.add_file(*head, size, start, sizes, fragment, offset, sparse, xattrs)
         if inode.kind == layout.SYMLINK:
-            return self.writer.add_symlink(number, inode.mode, inode.mtime, names, inode.target, xattrs)
-        return self.writer.add_special(inode.kind, number, inode.mode, inode.mtime, names, inode.rdev, xattrs)
+            return self.writer.add_symlink(*head, inode.target, xattrs)
+        return self.writer.add_special(inode.kind, *head, inode.rdev, xattrs)
 
     def _xattrs(self, region: _Region, number: int) -> int:
         found = region.xattrs.get(number)

@@ -85,11 +85,12 @@ class LayerTree:
 class _Way:
     """A directory on the way to others; whiteouts are few, so that only they need a whole path."""
 
-    __slots__ = ("above", "name")
+    __slots__ = ("above", "depth", "name")
 
     def __init__(self, above: _Way | None, name: bytes) -> None:
         self.above = above
         self.name = name
+        self.depth: int = above.depth + 1 if above else 0
 
     def parts(self) -> Parts:
         found = []
@@ -105,7 +106,7 @@ def read(layer: SquashFile, number: int) -> LayerTree:
     found = LayerTree()
     base = number << LAYER
     seen: set[int] = set()
-    count = 0
+    count = listed = 0
     todo = [(found.root, layer.root(), _Way(None, b""))]
     while todo:
         directory, position, way = todo.pop()
@@ -115,6 +116,11 @@ def read(layer: SquashFile, number: int) -> LayerTree:
         if position in seen:
             raise layer.damaged("a directory has two names")
         seen.add(position)
+        listed += inode.listing[2]
+        if listed > layer.listings + 3 * len(seen):  # each counts three more than it has
+            raise layer.damaged("two directories share a listing")
+        if way.depth > names.MAX_PATH // 2:
+            raise layer.damaged("its directories are too deep")
         directory.inode = base | position
         directory.implicit = inode.group == tar.IMPLICIT_GROUP
         children = directory.children
@@ -148,12 +154,20 @@ def _actions(layer: SquashFile, side: Directory) -> list[Action]:
     actions = []
     try:
         for verb, first, second in json.loads(layer.read(content, _MAX_INDEX)):
-            what, path = (second, first) if verb == "link" else (first, second)
-            node = None if verb == "link" else side.children[os.fsencode(what)]
-            actions.append(Action(os.fsencode(path), os.fsencode(what), node))
-    except (ValueError, TypeError, KeyError) as error:
+            if verb == "link":
+                target = b"/".join(names.split_target(os.fsencode(second), layer.path))
+                actions.append(Action(_path(first, layer), target, None))
+            else:
+                # Each can be put in one place only: a directory in itself would have no end.
+                node = side.children.pop(os.fsencode(first))
+                actions.append(Action(_path(second, layer), b"", node))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise layer.damaged(f"its index is wrong: {error}") from None
     return actions
+
+
+def _path(text: str, layer: SquashFile) -> bytes:
+    return b"/".join(names.split(os.fsencode(text), layer.path)) or b"."
 
 
 def merge(layers: Sequence[SquashFile]) -> Image:
@@ -175,23 +189,31 @@ class _Merging:
         """Lay ``layer`` on top; its tree is used up."""
         # Before anything of the layer: its links lead to what lower layers have, and its whiteouts
         # remove nothing else.
-        nodes = [
-            self._lower(action.target, action.path) if action.node is None else action.node
-            for action in layer.actions
-        ]
+        targets = [self._target(action.target) if action.node is None else None for action in layer.actions]
         for parts, name in layer.removals:
             self._remove(layer.root, parts, name)
         self.image.linked |= layer.linked
         self._merge_directory(layer.root)
-        for action, node in zip(layer.actions, nodes):
-            if action.node is None and isinstance(node, int):
-                self.image.linked.add(node)
-            self._put(action.path, node, number)
+        for action, target in zip(layer.actions, targets):
+            if action.node is not None:
+                self._put(action.path, action.node, number)
+                continue
+            # Or to what the layer itself has, which it put there by a lower layer's symbolic link.
+            target = self._target(action.target) if target is None else target
+            if target is None:
+                raise _dangling(action)
+            self.image.linked.add(target)
+            self._put(action.path, target, number)
 
     def _merge_directory(self, layer_root: Directory) -> None:
         # A stack of our own: paths may be deeper than Python's.
         todo: list[tuple[Directory, Directory, Parts]] = [(self.image.root, layer_root, ())]
-        while todo:
+        # What goes where a lower layer's symbolic link leads waits for what the layer has there itself.
+        followed: list[tuple[Directory, Parts]] = []
+        while todo or followed:
+            if not todo:
+                upper, path = followed.pop()
+                todo.append((self._follow(path) or self._replaced(path), upper, path))
             lower, upper, path = todo.pop()
             if not upper.implicit:
                 lower.inode, lower.implicit = upper.inode, False
@@ -203,20 +225,22 @@ class _Merging:
                 if isinstance(node, int):
                     here[name] = node
                     continue
-                below = self._directory_at(here.get(name), (*path, name), node)
-                if below is None:
-                    here[name] = node
+                existing = here.get(name)
+                if isinstance(existing, Directory):
+                    todo.append((existing, node, (*path, name)))
+                elif existing is not None and node.implicit and kind_of(existing) == layout.SYMLINK:
+                    # Tar follows: /lib/x goes into /usr/lib where an older layer made /lib a link to it.
+                    followed.append((node, (*path, name)))
                 else:
-                    todo.append((below, node, (*path, name)))
+                    here[name] = node
 
-    def _directory_at(self, existing: Node | None, path: Parts, upper: Directory) -> Directory | None:
-        """The image's directory that ``upper``, at ``path`` of a layer, goes into."""
-        if isinstance(existing, Directory):
-            return existing
-        if existing is not None and upper.implicit and kind_of(existing) == layout.SYMLINK:
-            # Tar follows: /lib/x goes into /usr/lib where an older layer made /lib a link to it.
-            return self._follow(path)
-        return None
+    def _replaced(self, path: Parts) -> Directory:
+        """A new directory in place of the symbolic link at ``path``, which leads to no directory."""
+        parent = self._follow(path[:-1])
+        made = Directory()
+        if parent is not None:
+            parent.children[path[-1]] = made
+        return made
 
     def _remove(self, upper: Directory, parts: Parts, name: bytes | None) -> None:
         """Carry out a whiteout in the directory at ``parts`` of the layer whose root is ``upper``."""
@@ -227,7 +251,7 @@ class _Merging:
                 return
             upper, lower = above, node if isinstance(node, Directory) else None
             if isinstance(node, int) and upper.implicit and kind_of(node) == layout.SYMLINK:
-                lower = self._follow(parts[:count])
+                lower = self._follow(parts[:count], make=False)
         if lower is not None and name is None:
             lower.children.clear()
         elif lower is not None and name is not None:
@@ -251,10 +275,10 @@ class _Merging:
         if isinstance(node, Directory):
             directory.inode, directory.implicit = node.inode, False
 
-    def _follow(self, parts: Parts) -> Directory | None:
+    def _follow(self, parts: Parts, *, make: bool = True) -> Directory | None:
         """The directory at ``parts`` with symbolic links followed within the image, made if it is missing.
 
-        None if something else is in the way.
+        None if something else is in the way, or if it is missing and ``make`` is false.
         """
         trail = [self.image.root]
         todo = list(reversed(parts))
@@ -266,11 +290,11 @@ class _Merging:
                 continue
             children = trail[-1].children
             node = children.get(part)
-            if node is None:
+            if node is None and make:
                 node = children[part] = Directory()
             if isinstance(node, Directory):
                 trail.append(node)
-            elif kind_of(node) == layout.SYMLINK:
+            elif node is not None and kind_of(node) == layout.SYMLINK:
                 followed += 1
                 if followed > _MAX_SYMLINKS:
                     return None
@@ -282,15 +306,18 @@ class _Merging:
                 return None
         return trail[-1]
 
-    def _lower(self, target: bytes, path: bytes) -> int:
-        """What lower layers have as the target of a hard link."""
-        parts = tuple(target.split(b"/"))
-        parent = self._follow(parts[:-1])
+    def _target(self, path: bytes) -> int | None:
+        """What the image has now as the target of a hard link."""
+        parts = tuple(path.split(b"/"))
+        parent = self._follow(parts[:-1], make=False)
         node = parent.children.get(parts[-1]) if parent else None
-        if not isinstance(node, int):
-            raise ImageError(
-                f"{tar.printable(path)} is a hard link to {tar.printable(target)}, which is not in the image",
-                hint="build the image anew",
-                identifier="malformed-layer",
-            )
-        return node
+        return node if isinstance(node, int) else None
+
+
+def _dangling(link: Action) -> ImageError:
+    path, target = tar.printable(link.path), tar.printable(link.target)
+    return ImageError(
+        f"{path} is a hard link to {target}, which is not in the image",
+        hint="build the image anew",
+        identifier="malformed-layer",
+    )

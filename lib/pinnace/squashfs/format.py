@@ -111,3 +111,8 @@ class Content(NamedTuple):
     fragment: int = NONE
     fragment_offset: int = 0
     sparse: int = 0
+
+
+def stored(sizes: bytes) -> int:
+    """Bytes on disk of the blocks of a block list."""
+    return sum(size & (STORED - 1) for (size,) in NUMBER.iter_unpack(sizes))

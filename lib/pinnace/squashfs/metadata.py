@@ -17,7 +17,11 @@ BLOCK = 8192
 _PLAIN = 0x8000
 _LENGTH = struct.Struct("<H")
 #: Bytes of a table's plain text, which a hostile file could claim thousands of times its own size.
-_MAX_TEXT = 1 << 30
+MAX_TEXT = 1 << 30
+#: Bytes that one block may become: the largest data block.
+_MAX_BLOCK = 1 << 20
+#: Bytes that unpacking xz may take: its dictionary is no larger than a data block.
+_MAX_XZ = 16 << 20
 
 Decompress = Callable[[bytes], bytes]
 
@@ -27,14 +31,20 @@ def decompressor(compressor: str) -> Decompress:
     if compressor == "zstd":
         import zstandard
 
-        unpack = zstandard.ZstdDecompressor()
-        return lambda block: unpack.decompress(block, max_output_size=1 << 20)
+        unpack, claimed = zstandard.ZstdDecompressor(), zstandard.frame_content_size
+
+        def unzstd(block: bytes) -> bytes:
+            if claimed(block) > _MAX_BLOCK:  # it would be believed
+                raise Damaged("it is too large")
+            return unpack.decompress(block, max_output_size=_MAX_BLOCK)
+
+        return unzstd
     if compressor == "gzip":
-        return lambda block: zlib.decompressobj().decompress(block, 1 << 20)
+        return lambda block: zlib.decompressobj().decompress(block, _MAX_BLOCK)
     if compressor == "xz":
         import lzma
 
-        return lambda block: lzma.LZMADecompressor().decompress(block, 1 << 20)
+        return lambda block: lzma.LZMADecompressor(memlimit=_MAX_XZ).decompress(block, _MAX_BLOCK)
     if compressor == "lz4":
         try:
             import lz4.block
@@ -44,7 +54,7 @@ def decompressor(compressor: str) -> Decompress:
                 hint='install python3-lz4, or set compressor = "zstd" and another store',
                 identifier="missing-module",
             ) from None
-        return lambda block: bytes(lz4.block.decompress(block, uncompressed_size=1 << 20))
+        return lambda block: bytes(lz4.block.decompress(block, uncompressed_size=_MAX_BLOCK))
     raise ImageError(f"squashfs files compressed by {compressor} cannot be read", identifier="compressor")
 
 
@@ -68,7 +78,7 @@ class Table:
                 raise Damaged(f"a metadata block cannot be unpacked: {error}") from None
             if len(plain) > BLOCK:
                 raise Damaged("a metadata block is too large")
-            if length > _MAX_TEXT:
+            if length > MAX_TEXT:
                 raise Damaged("a table is too large")
             pieces.append(plain)
             length += len(plain)

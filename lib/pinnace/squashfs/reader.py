@@ -13,13 +13,22 @@ from collections.abc import Iterator
 from pinnace.errors import ImageError
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Content, Superblock
-from pinnace.squashfs.metadata import BLOCK, Damaged, Table, decompressor
+from pinnace.squashfs.metadata import BLOCK, MAX_TEXT, Damaged, Table, decompressor
+from pinnace.squashfs.superblock import parse
+
+#: Mode, time, size, start, block list, fragment and offset in it.
+PlainFile = tuple[int, int, int, int, bytes, int, int]
 
 _WRONG = (Damaged, struct.error, IndexError)
 _IMPOSSIBLE = frozenset((b".", b".."))
 #: Bytes of one file's extended attributes, and of all that are asked for: memory holds them.
 _MAX_OWN_XATTRS = 1 << 20
 _MAX_XATTRS = 64 << 20
+#: Bytes of a name and of a symbolic link's target (Linux's NAME_MAX and PATH_MAX): the kernel reads no other.
+_MAX_NAME = 255
+_MAX_TARGET = 4095
+#: Bytes of tables for each byte of the file: an entry has 16, and what it describes one at the least.
+_MOST = 16
 
 
 class Inode:
@@ -54,8 +63,9 @@ class SquashFile:
         self._length = os.fstat(self._file.fileno()).st_size
         self._xattr_bytes = 0
         try:
-            self.superblock = Superblock.unpack(self._file.read(layout.SUPERBLOCK.size))
-            self.decompress = decompressor(layout.COMPRESSORS.get(self.superblock.compressor, "?"))
+            header = self._file.read(layout.SUPERBLOCK.size)
+            self.decompress = decompressor(parse(path, header, self._length).compressor)
+            self.superblock = Superblock.unpack(header)
             self._read_tables()
         except (*_WRONG, ValueError) as error:
             self._file.close()
@@ -121,7 +131,9 @@ class SquashFile:
                 position += head
                 name = text[position : position + length + 1]
                 position += length + 1
-                if len(name) <= length or b"/" in name or b"\0" in name or name in _IMPOSSIBLE:
+                if len(name) <= length or length >= _MAX_NAME or name in _IMPOSSIBLE:
+                    raise Damaged("a directory holds an impossible name")
+                if b"/" in name or b"\0" in name:
                     raise Damaged("a directory holds an impossible name")
                 yield name, kind, inodes + place
 
@@ -158,23 +170,20 @@ class SquashFile:
         except _WRONG as error:
             raise self.damaged(error) from None
 
-    def extent(self, position: int) -> tuple[int, int, int]:
-        """Of the regular file at ``position``: start and length of its blocks, number of its fragment."""
+    def plain_file(self, position: int) -> PlainFile | None:
+        """The same as ``inode`` for what most inodes are, and in half the time; None for others."""
         text = self._inode_table.text
         try:
-            if text[position] == layout.FILE:
-                _, _, _, _, _, _, start, fragment, _, size = layout.WHOLE_BASIC_FILE.unpack_from(
-                    text, position
-                )
-                if fragment != layout.NONE and size < self.superblock.block_size:
-                    return start, 0, fragment
+            if text[position] != layout.FILE:
+                return None
+            fields = layout.WHOLE_BASIC_FILE.unpack_from(text, position)
+            _, mode, _, _, mtime, _, start, fragment, offset, size = fields
+            if size < self._block_size and fragment < self._fragment_count:
+                return mode & 0o7777, mtime, size, start, b"", fragment, offset
+            position += layout.WHOLE_BASIC_FILE.size
+            return mode & 0o7777, mtime, size, start, self._sizes(position, size, fragment), fragment, offset
         except _WRONG as error:
             raise self.damaged(error) from None
-        content = self.inode(position).content
-        if content is None:
-            raise self.damaged("a file is none")
-        length = sum(size & (layout.STORED - 1) for (size,) in layout.NUMBER.iter_unpack(content.sizes))
-        return content.start, length, content.fragment
 
     def _parse_file(self, position: int, inode: Inode, extended: bool) -> None:
         text = self._inode_table.text
@@ -188,16 +197,20 @@ class SquashFile:
             fields = layout.WHOLE_BASIC_FILE.unpack_from(text, position)
             _, _, _, _, _, _, start, fragment, offset, size = fields
             position += layout.WHOLE_BASIC_FILE.size
+        inode.content = Content(size, start, self._sizes(position, size, fragment), fragment, offset, sparse)
+
+    def _sizes(self, position: int, size: int, fragment: int) -> bytes:
+        """The block list of a file of ``size`` bytes."""
         if fragment == layout.NONE:
-            blocks = -(-size // self.superblock.block_size)
-        elif fragment < len(self.fragments):
-            blocks = size // self.superblock.block_size
+            blocks = -(-size // self._block_size)
+        elif fragment < self._fragment_count:
+            blocks = size // self._block_size
         else:
             raise Damaged("a file's fragment is not there")
-        sizes = text[position : position + 4 * blocks]
+        sizes = self._inode_table.text[position : position + 4 * blocks]
         if len(sizes) != 4 * blocks:
             raise Damaged("a block list is cut short")
-        inode.content = Content(size, start, sizes, fragment, offset, sparse)
+        return sizes
 
     def _parse_other(self, position: int, inode: Inode, extended: bool) -> None:
         text = self._inode_table.text
@@ -215,8 +228,8 @@ class SquashFile:
             length = _number(text, position)
             position += layout.NUMBER.size
             inode.target = text[position : position + length]
-            if len(inode.target) != length:
-                raise Damaged("a symbolic link is cut short")
+            if not len(inode.target) == length <= _MAX_TARGET:
+                raise Damaged("a symbolic link has an impossible target")
             position += length
         elif inode.kind in layout.DEVICES:
             inode.rdev = _number(text, position)
@@ -249,9 +262,12 @@ class SquashFile:
             return bytes(self.superblock.block_size)
         try:
             raw = self._bytes(position, length)
-            return raw if size & layout.STORED else self.decompress(raw)
+            plain = raw if size & layout.STORED else self.decompress(raw)
         except Exception as error:
             raise self.damaged(error) from None
+        if len(plain) > self._block_size:
+            raise self.damaged("a data block is too large")
+        return plain
 
     # Tables
 
@@ -267,15 +283,20 @@ class SquashFile:
         fragments = self._list(block.fragment_table, layout.FRAGMENT.size * block.fragments)
         #: Start and size on disk of each fragment block.
         self.fragments = [(start, size) for start, size, _ in layout.FRAGMENT.iter_unpack(fragments)]
+        self._fragment_count, self._block_size = len(self.fragments), block.block_size
         self._read_xattr_tables()
         self._directories = self._table(block.directory_table, self._end_of_directories())
+        #: Bytes of all inodes, and of all directories' listings.
+        self.inode_bytes, self.listings = len(self._inode_table.text), len(self._directories.text)
 
     def _table(self, start: int, end: int) -> Table:
         return Table(self._bytes(start, end - start), self.decompress)
 
     def _bytes(self, position: int, length: int) -> bytes:
-        if position + length > self._length:
+        if length < 0 or position + length > self._length:
             raise Damaged("it ends too early")
+        if length > MAX_TEXT:  # a file may be larger than what it takes on disk
+            raise Damaged("a table is too large")
         return os.pread(self._file.fileno(), length, position)
 
     def _locations(self, position: int, length: int) -> list[int]:
@@ -286,6 +307,8 @@ class SquashFile:
         """A table whose blocks are found through a list of their positions."""
         if length == 0:
             return b""
+        if length > min(MAX_TEXT, self._length * _MOST):
+            raise Damaged("a table is too large")
         parts = []
         for place in self._locations(position, length):
             (header,) = struct.unpack("<H", self._bytes(place, 2))
@@ -308,7 +331,7 @@ class SquashFile:
     def _read_xattr_tables(self) -> None:
         block = self.superblock
         self._xattr_start = 0
-        self._xattr_sets: list[tuple[int, int, int]] = []
+        self._xattr_sets = b""
         if block.xattr_table == layout.NO_TABLE:
             return
         raw = self._bytes(block.xattr_table, layout.XATTR_TABLE.size)
@@ -318,7 +341,7 @@ class SquashFile:
         position = block.xattr_table + layout.XATTR_TABLE.size
         length = layout.XATTR_SET.size * count
         end = self._locations(position, length)[0]
-        self._xattr_sets = list(layout.XATTR_SET.iter_unpack(self._list(position, length)))
+        self._xattr_sets = self._list(position, length)
         self._xattr_text = self._table(self._xattr_start, end)
 
     def xattrs(self, number: int) -> dict[bytes, bytes]:
@@ -329,7 +352,7 @@ class SquashFile:
             raise self.damaged(error) from None
 
     def _xattrs(self, number: int) -> dict[bytes, bytes]:
-        reference, count, _ = self._xattr_sets[number]
+        reference, count, _ = layout.XATTR_SET.unpack_from(self._xattr_sets, number * layout.XATTR_SET.size)
         text = self._xattr_text.text
         position = self._xattr_text.position(reference)
         found = {}

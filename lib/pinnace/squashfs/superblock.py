@@ -41,10 +41,11 @@ def check(path: str) -> Summary:
         raise _cannot_open(path, error) from None
     finally:
         os.close(descriptor)
-    return _parse(path, header, status.st_size)
+    return parse(path, header, status.st_size)
 
 
-def _parse(path: str, header: bytes, size: int) -> Summary:
+def parse(path: str, header: bytes, size: int) -> Summary:
+    """The same of ``header``, the first bytes of ``path``, which has ``size`` bytes."""
     if len(header) < SUPERBLOCK.size or SUPERBLOCK.unpack_from(header)[0] != MAGIC:
         raise ImageError(f"{path} is not a squashfs file", hint=_HINT, identifier="not-squashfs")
     fields = SUPERBLOCK.unpack_from(header)[:13]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from pinnace.squashfs import format as layout
-from pinnace.squashfs.format import Content, Superblock
+from pinnace.squashfs.format import Superblock
 from pinnace.squashfs.metadata import BLOCK, TableWriter, block_of, reference_of
 
 _ENTRIES = 256  # in a directory header (SQUASHFS_DIR_COUNT)
@@ -44,17 +44,19 @@ class MetadataWriter:
         mode: int,
         mtime: int,
         names: int,
-        content: Content,
+        size: int,
         start: int,
+        sizes: bytes,
         fragment: int,
+        offset: int,
+        sparse: int,
         xattrs: int,
     ) -> int:
-        """A regular file whose ``content`` lies at ``start`` and in ``fragment`` of this image.
+        """A regular file, in the terms of ``format.Content``.
 
         Returns the inode's position, as do the other methods of this kind.
         """
         self._count += 1
-        size, _, sizes, _, offset, sparse = content
         text = self._inodes.text
         position = len(text)
         if names == 1 and xattrs == layout.NONE and not sparse and (start | size) < 1 << 32:
