@@ -139,9 +139,21 @@ def _split_registry(rest: str, text: str) -> tuple[str, str]:
             return DOCKER_HUB, rest
         registry = first
     match = _HOST.fullmatch(registry)
-    if match is None or ".." in registry or int(match[1] or 1) not in range(1, 65536):
+    wrong = match is None or ".." in registry or int(match[1] or 1) not in range(1, 65536)
+    if wrong or (registry.startswith("[") and not _is_address(registry)):
         raise _invalid(text, f"{registry!r} is no registry host: NAME or NAME:PORT is expected")
     return registry_host(registry), image
+
+
+def _is_address(host: str) -> bool:
+    """Whether the part of ``host`` in brackets is an IPv6 address."""
+    import socket  # hardly anybody's registry
+
+    try:
+        socket.inet_pton(socket.AF_INET6, host[1:].partition("]")[0])
+    except OSError:
+        return False
+    return True
 
 
 def registry_host(name: str) -> str:

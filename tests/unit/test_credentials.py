@@ -136,6 +136,13 @@ def test_every_spelling_of_a_registry_means_it(key: str, meant: str) -> None:
     assert names.of_key(key) == meant
 
 
+@pytest.mark.parametrize(
+    ("host", "name"), [("h.io", "h.io"), ("H.io:5000", "h.io"), ("[::1]:5000", "::1"), ("h]", "h]"), ("", "")]
+)
+def test_any_host_has_a_name_without_port(host: str, name: str) -> None:
+    assert names.without_port(host) == name
+
+
 # The environment
 
 

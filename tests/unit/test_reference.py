@@ -60,6 +60,7 @@ def test_a_digest_wins_over_a_tag() -> None:
         ("oci://x", "only docker://"),
         ("h.io:0/x", "no registry host"),
         ("h.io:99999/x", "no registry host"),
+        ("[:b1]:5000/x", "no registry host"),
         ("a//b", "image names consist of"),
         ("h.io/../x", "image names consist of"),
         ("a/" * 200 + "b", "longer than"),

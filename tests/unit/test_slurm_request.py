@@ -59,6 +59,7 @@ def test_a_variable_may_hold_any_bytes() -> None:
         ([*_SMALLEST, ("writable", b"yes")], "writable is neither"),
         ([*_without("job-id"), ("job-id", b"-7")], "job-id is not a number"),
         ([*_without("job-id"), ("job-id", "٣".encode())], "job-id is not a number"),
+        ([*_without("job-id"), ("job-id", b"7" * 5000)], "job-id is not a number"),
     ],
 )
 def test_a_request_that_is_not_as_the_protocol_says_is_refused(

@@ -7,8 +7,6 @@ files hold URLs (docker/cli, ``credentials.ConvertToHostname``). podman may add 
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 HUB = "docker.io"
 #: What Docker calls Docker Hub in its files and to its helpers.
 HUB_KEY = "https://index.docker.io/v1/"
@@ -48,4 +46,5 @@ def stored(host: str) -> str:
 
 def without_port(host: str) -> str:
     """``host`` for files that know no ports."""
-    return (urlsplit(f"//{host}").hostname or host).lower()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return (name or host).lower()

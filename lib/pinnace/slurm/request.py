@@ -69,7 +69,7 @@ def parse(message: bytes) -> Request:
 
 def _number(values: dict[str, str], key: str) -> int:
     text = values.get(key, "")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise _malformed(f"{key} is not a number")
     return int(text)
 
