@@ -213,6 +213,12 @@ def test_a_duplicate_is_put_aside() -> None:
     assert actions == [["put", "0", "f"]]
 
 
+def test_what_takes_the_place_of_a_directory_of_whiteouts_is_put_aside() -> None:
+    given_on, actions = admitted(layer([entry("d/.wh.f"), entry("d")]))
+    assert [item.path for item in given_on] == [b"d/.wh.f", b".wh..wh.pinnace/0"]
+    assert actions == [["put", "0", "d"]]
+
+
 def test_a_hard_link_into_a_lower_layer_becomes_an_action() -> None:
     assert admitted(layer([hardlink("l", "/d/f")])) == ([], [["link", "l", "d/f"]])
 

@@ -148,6 +148,7 @@ class Filter:
         if useless or path in self._placed or self._below_replaced(parents):
             return None
         self._placed.add(path)
+        self._note_parents(path)  # tar2sqfs makes them
         return Entry(path, tar.FILE)
 
     def _link(self, entry: Entry, path: bytes) -> Entry | None:
