@@ -282,6 +282,16 @@ def test_docker_registry_with_tls(puller: Puller, authority: Authority, tmp_path
         registry.stop()
 
 
+@pytest.fixture
+def storage(puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    """An object store that has the blobs of ``front``; the layer of a/b:1 comes in parts."""
+    monkeypatch.setenv("PINNACE_PART_SIZE", "512K")
+    front.put("a/b", "1", [packed(layer([entry("f", content=os.urandom(5 << 20))]))])
+    with Front() as running:
+        running.blobs = front.blobs
+        yield running
+
+
 @pytest.mark.parametrize("fault", [None, faults.cut(200_000)])
 def test_a_layer_that_one_connection_brings_slowly_comes_over_several(
     fault: faults.Fault | None, puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch
@@ -295,6 +305,40 @@ def test_a_layer_that_one_connection_brings_slowly_comes_over_several(
     assert 2 <= front.most_open <= 4
     asked = {request.headers["range"] for request in front.seen if "range" in request.headers}
     assert len(asked) >= 10
+
+
+def test_parts_come_from_where_the_first_was_redirected_to(
+    storage: Front, puller: Puller, front: Front
+) -> None:
+    front.on("/blobs/", faults.redirect(storage.url + "{path}"), times=FOREVER)
+    storage.on("/blobs/", faults.limited(4 << 20), times=FOREVER)
+    puller.succeeds(f"{front.host}/a/b:1")
+    large = max(front.blobs, key=lambda digest: len(front.blobs[digest]))
+    assert len(front.paths(large)) == 1 and len(storage.paths(large)) >= 10
+    assert [request for request in storage.seen if "authorization" in request.headers] == []
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+def test_a_location_that_has_expired_is_asked_for_anew(
+    code: int, storage: Front, puller: Puller, front: Front
+) -> None:
+    storage.on("first", faults.status(code), times=FOREVER, skip=4)
+    storage.on("/blobs/", faults.limited(4 << 20), times=FOREVER)
+    front.on("/blobs/", faults.redirect(storage.url + "{path}?first"), times=2)
+    front.on("/blobs/", faults.redirect(storage.url + "{path}?second"), times=FOREVER)
+    puller.succeeds(f"{front.host}/a/b:1")
+    assert storage.paths("second") and len(front.paths("/blobs/")) <= 2 + 4
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_storage_that_has_nothing_any_more_is_told(
+    code: int, storage: Front, puller: Puller, front: Front
+) -> None:
+    front.on("/blobs/", faults.redirect(storage.url + "{path}"), times=FOREVER)
+    storage.on("/blobs/", faults.status(code), times=FOREVER, skip=4)
+    storage.on("/blobs/", faults.limited(4 << 20), times=FOREVER)
+    said = puller.fails(f"{front.host}/a/b:1")
+    assert ("(403 Forbidden)" if code == 403 else "has no blob") in said
 
 
 def test_ranges_that_a_registry_stops_honouring_are_done_without(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ MANIFEST_TYPES = (
 MAX_MANIFEST = 8 << 20
 #: The identifiers of errors about bytes that are not what their digest says, or too few.
 DAMAGED, TRUNCATED = "digest-mismatch", "truncated-blob"
+#: Answers to a request for a blob or a part of it: there it is, or there is no such part.
+_BLOB = frozenset((200, 206, 416))
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,22 @@ class Endpoint:
     def pieces(self, repository: str, digest: str, size: int, start: int = 0) -> Iterator[bytes]:
         """The bytes of a blob from ``start`` on, unchecked. Raises RegistryError if they don't come."""
 
+        #: The object store's address that the registry has redirected to, good for a while.
+        location: str | None = None
+
         def ask(headers: dict[str, str]) -> requests.Response:
+            nonlocal location
+            if location is not None:
+                with suppress(RegistryError):
+                    response = self._transport.get(location, headers=headers)
+                    if response.status_code in _BLOB:
+                        return response
+                    discard(response)
+                location = None  # it has expired: the registry knows another
             response = self._get(repository, f"blobs/{digest}", headers)
-            if response.status_code in (200, 206, 416):
+            if response.status_code in _BLOB:
+                if not same_origin(response.url, self._transport.base):
+                    location = response.url
                 return response
             with response:
                 if response.status_code == 404:
