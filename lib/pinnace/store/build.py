@@ -124,6 +124,10 @@ class Workspace:
             with suppress(OSError):
                 os.unlink(lock)
 
+    def layer(self, diff_id: str) -> str | None:
+        """A name in this workspace for a layer of the store, if it is there."""
+        return self._held(self._store.layer_path(diff_id))
+
     def _held(self, path: str) -> str | None:
         """A name in this workspace for the file at ``path``, if there is one."""
         own = self.temporary()

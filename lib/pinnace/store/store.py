@@ -140,17 +140,26 @@ class Store(Catalogue):
 
     def image(self, digest: str) -> Image | None:
         """The complete image with this manifest digest."""
-        content = _read(self.record_path(digest))
-        if content is None:
-            return None
-        path = self.image_path(digest)
+        image = self.recorded_image(digest)
         try:
-            image = Image.from_json(content, path)
-            wanted = image.format == BUILD_FORMAT and image.digest == digest
-            complete = wanted and os.stat(path).st_size == image.size
-        except (ValueError, KeyError, TypeError, OSError):
+            if (
+                image is not None
+                and image.format == BUILD_FORMAT
+                and os.stat(image.path).st_size == image.size
+            ):
+                return image
+        except OSError:
+            pass
+        return None
+
+    def recorded_image(self, digest: str) -> Image | None:
+        """What is recorded of an image, whatever its file is like."""
+        content = _read(self.record_path(digest))
+        try:
+            image = Image.from_json(content, self.image_path(digest)) if content is not None else None
+        except (ValueError, KeyError, TypeError):
             return None
-        return image if complete else None
+        return image if image is not None and image.digest == digest else None
 
     def layer(self, diff_id: str) -> Layer | None:
         """What is recorded of the layer with this diff ID; the record comes before the file."""
@@ -186,11 +195,15 @@ class Store(Catalogue):
 
     def resolutions(self) -> Iterator[Resolution]:
         """Every recorded reference, in the order of their paths."""
-        for path in sorted(self._resolution_files(os.path.join(self.root, "references"))):
+        for path in self.resolution_files():
             content = _read(path)
             if content is not None:
                 with suppress(ValueError, KeyError, TypeError):
                     yield Resolution.from_json(content)
+
+    def resolution_files(self) -> list[str]:
+        """The files of all recorded references."""
+        return sorted(self._resolution_files(os.path.join(self.root, "references")))
 
     def _resolution_files(self, directory: str) -> Iterator[str]:
         for base, _, names in os.walk(directory):
@@ -224,8 +237,7 @@ class Store(Catalogue):
         for path, digest in found:
             with locks.held(self.lock_path("image", digest)):
                 if path is not None:
-                    _unlink(path)
-                    self._prune(os.path.dirname(path))
+                    self.remove_resolution(path)
                 if path is None or all(other.digest != digest for other in self.resolutions()):
                     removed = digest
                     freed += self._remove_image(digest)
@@ -238,7 +250,7 @@ class Store(Catalogue):
             with suppress(ValueError, KeyError, TypeError):
                 found.append((path, Resolution.from_json(_read(path) or b"").digest))
         if not found and reference.digest and self.image(reference.digest):
-            for path in sorted(self._resolution_files(os.path.join(self.root, "references"))):
+            for path in self.resolution_files():
                 with suppress(ValueError, KeyError, TypeError):
                     if Resolution.from_json(_read(path) or b"").digest == reference.digest:
                         found.append((path, reference.digest))
@@ -248,14 +260,23 @@ class Store(Catalogue):
     def _remove_image(self, digest: str) -> int:
         """Remove one image; the caller holds its lock. Gives the bytes that were freed."""
         image = self.image(digest)
-        # The record first: without it the image is not there.
-        _unlink(self.record_path(digest))
-        freed = _unlink(self.image_path(digest))
+        freed = self.remove_image(digest)
         used = {layer for other in self.images() for layer in other.layers}
         # A pull in progress holds links to the layers that it needs, see store.build.
         for layer in set(image.layers if image else ()) - used:
             freed += self.remove_layer(layer)
         return freed
+
+    def remove_image(self, digest: str) -> int:
+        """Remove an image's record and file, whose lock the caller holds; gives the bytes that were freed."""
+        # The record first: without it the image is not there.
+        _unlink(self.record_path(digest))
+        return _unlink(self.image_path(digest))
+
+    def remove_resolution(self, path: str) -> None:
+        """Remove a recorded reference by its file."""
+        _unlink(path)
+        self._prune(os.path.dirname(path))
 
     def remove_layer(self, diff_id: str) -> int:
         """Remove a layer's file, and then its record; gives the bytes that were freed."""
