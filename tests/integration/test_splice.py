@@ -23,20 +23,6 @@ pytestmark = [
 ]
 
 
-def test_a_directory_of_many_names_from_several_layers_is_whole(tmp_path: Path) -> None:
-    def part(first: int) -> bytes:
-        names = (f"d/{number:06}-{'x' * (number % 200)}" for number in range(first, first + 9000))
-        return layer([ROOT, directory("d"), *(entry(name, content=name.encode()) for name in names)])
-
-    image = flatten([part(0), part(5000), part(20000)], tmp_path)
-    with kernel(image, tmp_path / "kernel") as place:
-        names = os.listdir(place / "d")
-        assert len(names) == 14000 + 9000 == len(set(names))
-        for name in names[::97]:  # a look-up goes by the directory's index
-            assert (place / "d" / name).read_text() == f"d/{name}"
-        assert not (place / "d" / "000000-y").exists()
-
-
 def test_files_of_all_sizes_keep_their_bytes(tmp_path: Path) -> None:
     block = FORM_BLOCK
     sizes = (0, 1, block - 1, block, block + 1, 3 * block, 3 * block + 77, 20 * block + 1)
