@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
 import gzip
 import hashlib
+import io
+import itertools
 import json
+import os
+import random
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cluster import images, oci
 from cluster.requirements import REPOSITORY
@@ -22,6 +29,12 @@ _PACKAGES = ("python3", "g++")
 _OWN_FILES = 200 << 20
 _OWN_ROOT = "usr/lib"
 _TOP_FILES = 200
+#: The image of many layers, and bytes of each, compressed.
+_MANY = 20
+_MANY_SIZE = 100_000_000
+#: Of this many MiB of its layers one is random, as models and packed data are.
+_RANDOM_SHARE = 12
+_MEBIBYTE = 1 << 20
 
 
 def large() -> Path:
@@ -32,6 +45,11 @@ def large() -> Path:
 def sibling() -> Path:
     """The same layers but for the small one on top."""
     return _kept("sibling", _make_sibling)
+
+
+def many() -> Path:
+    """Twenty layers of 100 MB compressed: files of this machine, among them some that don't compress."""
+    return _kept("many", _make_many)
 
 
 def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
@@ -61,12 +79,82 @@ def _make_sibling(layout: Path, place: Path) -> None:
     shutil.copytree(large(), layout)
     other = place / "other"
     oci.write_layout(other, [_top("second")], {})
-    blobs = layout / "blobs" / "sha256"
     manifest, image = _documents(layout)
     their_manifest, their_image = _documents(other)
     manifest["layers"][-1] = their_manifest["layers"][0]
     image["rootfs"]["diff_ids"][-1] = their_image["rootfs"]["diff_ids"][0]
     shutil.copytree(other / "blobs", layout / "blobs", dirs_exist_ok=True)
+    _describe(layout, manifest, image)
+
+
+def _make_many(layout: Path, _: Path) -> None:
+    oci.write_layout(layout, [], {"Env": ["PATH=/usr/bin:/bin"]})
+    files = list(_regular_files(Path("/usr")))
+    before = list(itertools.accumulate(path.lstat().st_size for path in files))
+
+    def part(number: int) -> tuple[dict[str, Any], str]:
+        first = bisect.bisect(before, before[-1] * number // _MANY)
+        return _write_part(layout, itertools.chain(files[first:], itertools.cycle(files)), number)
+
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        layers = list(workers.map(part, range(_MANY)))
+    manifest, image = _documents(layout)
+    manifest["layers"] = [descriptor for descriptor, _ in layers]
+    image["rootfs"]["diff_ids"] = [diff_id for _, diff_id in layers]
+    _describe(layout, manifest, image)
+
+
+def _write_part(layout: Path, files: Iterable[Path], number: int) -> tuple[dict[str, Any], str]:
+    """One of many layers, of as many of ``files`` as it takes; gives its descriptor and its diff ID."""
+    rng = random.Random(number)
+    written = random_files = 0
+    partial = layout / f"part{number}"
+    with partial.open("wb") as target:
+        blob = _Blob(target)
+        with tarfile.open(fileobj=blob, mode="w|", format=tarfile.GNU_FORMAT) as archive:
+            for path in files:
+                if blob.size >= _MANY_SIZE:
+                    break
+                written += _add(archive, path, f"opt/{number}{path}")
+                while random_files < written // (_RANDOM_SHARE * _MEBIBYTE):
+                    entry = tarfile.TarInfo(f"opt/{number}/random/{random_files}")
+                    entry.size = _MEBIBYTE
+                    archive.addfile(entry, io.BytesIO(rng.randbytes(_MEBIBYTE)))
+                    random_files += 1
+        blob.finish()
+    partial.rename(layout / "blobs" / "sha256" / blob.digest.hexdigest())
+    descriptor = {
+        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "digest": f"sha256:{blob.digest.hexdigest()}",
+        "size": blob.size,
+    }
+    return descriptor, f"sha256:{blob.diff_id.hexdigest()}"
+
+
+class _Blob:
+    """A file to write a tar to, which compresses and hashes it on its way to ``target``."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        self._target = target
+        self._gzip = zlib.compressobj(1, wbits=31)
+        self.diff_id, self.digest, self.size = hashlib.sha256(), hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        self.diff_id.update(data)
+        self._pass(self._gzip.compress(data))
+
+    def finish(self) -> None:
+        self._pass(self._gzip.flush())
+
+    def _pass(self, data: bytes) -> None:
+        self.digest.update(data)
+        self.size += len(data)
+        self._target.write(data)
+
+
+def _describe(layout: Path, manifest: dict[str, Any], image: dict[str, Any]) -> None:
+    """Give a layout's only image other documents."""
+    blobs = layout / "blobs" / "sha256"
 
     def write(document: object, descriptor: dict[str, object]) -> None:
         text = json.dumps(document).encode()
@@ -126,15 +214,20 @@ def _write_own_files(target: Path) -> None:
     left = _OWN_FILES
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
         for path in _regular_files(Path("/", _OWN_ROOT)):
-            entry = archive.gettarinfo(str(path), f"opt/machine/{path.relative_to('/')}")
-            left -= entry.size
+            left -= _add(archive, path, f"opt/machine{path}")
             if left < 0:
                 return
-            if entry.isreg():
-                with path.open("rb") as stream:
-                    archive.addfile(entry, stream)
-            else:
-                archive.addfile(entry)
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> int:
+    """Add one of this machine's files as ``name``; gives its bytes."""
+    entry = archive.gettarinfo(str(path), name)
+    if not entry.isreg():
+        archive.addfile(entry)
+        return 0
+    with path.open("rb") as stream:
+        archive.addfile(entry, stream)
+    return entry.size
 
 
 def _regular_files(directory: Path) -> Iterator[Path]:

@@ -7,8 +7,8 @@ them alike. Two subjects are therefore compared round by round, and only then is
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -53,19 +53,36 @@ class Series:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What became of a subject: a series, or the reason why there is none. ``peak``: bytes of memory."""
+    """What became of a subject: a series, or the reason why there is none.
+
+    ``cpu``: the same in seconds of processor time. ``memory``: bytes, by the names in timer.py.
+    """
 
     name: str
     series: Series | None
     error: str = ""
-    peak: int = 0
+    cpu: Series | None = None
+    memory: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_data(cls, name: str, data: Mapping[str, Any]) -> Measurement:
         """From what the timer wrote. A subject that failed in any round has no series."""
         error = str(data["error"])
         complete = data["seconds"] and not error
-        return cls(name, Series(tuple(data["seconds"])) if complete else None, error, data.get("peak", 0))
+        series, cpu = (Series(tuple(data[key])) if complete else None for key in ("seconds", "cpu"))
+        return cls(name, series, error, cpu, data["memory"])
+
+    @classmethod
+    def joined(cls, rounds: Sequence[Measurement]) -> Measurement:
+        """One measurement from those of several rounds of one subject."""
+        name, error = rounds[0].name, next((entry.error for entry in rounds if entry.error), "")
+        if error:
+            return cls(name, None, error)
+        series, cpu = (
+            Series(tuple(value for part in parts if part for value in part.values))
+            for parts in ([entry.series for entry in rounds], [entry.cpu for entry in rounds])
+        )
+        return cls(name, series, "", cpu)
 
 
 def collected(rounds: list[dict[str, float]]) -> dict[str, Series]:

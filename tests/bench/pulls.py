@@ -27,7 +27,7 @@ def measure(site: Site, rounds: int) -> Report:
         split.append(_stages(site, reference))
         whole.append(site.time(subjects, 1, warm_up=False))
     stages = collected([_totals(values) for values in split])
-    measured = {name: _joined(name, whole) for name in subjects}
+    measured = {name: Measurement.joined([entry[name] for entry in whole]) for name in subjects}
     tables = [_stage_table(split, stages, measured[_COLD]), _whole_table(measured, watched, split[0])]
     return Report(tables, {**stages, **series_of(measured)})
 
@@ -107,18 +107,6 @@ def _totals(split: dict[str, Any]) -> dict[str, float]:
     return totals
 
 
-def _joined(name: str, rounds: list[dict[str, Measurement]]) -> Measurement:
-    """One measurement from those of several rounds."""
-    error = next((entry[name].error for entry in rounds if entry[name].error), "")
-    if error:
-        return Measurement(name, None, error)
-    return Measurement(name, Series(tuple(v for entry in rounds for v in _values(entry[name]))))
-
-
-def _values(measurement: Measurement) -> tuple[float, ...]:
-    return measurement.series.values if measurement.series else ()
-
-
 def _stage_table(split: list[dict[str, Any]], totals: dict[str, Series], whole: Measurement) -> Table:
     sizes = split[0]["layers"]
     layers = [f"layer {number}" for number in range(1, len(sizes) + 1)]
@@ -148,9 +136,9 @@ def _whole_table(measured: dict[str, Measurement], watched: Measurement, split: 
             table.add(name, reason(entry))
             continue
         table.add(name, *_seconds(entry.series), f"{entry.series.ratio(cold):.2f} x" if cold else "")
-    if watched.peak:
+    if watched.memory:
         limit = 200.0  # and 1 KiB for each inode, which a table of stages does not count
-        peak = target(watched.peak / _MEBIBYTE, limit, "MiB + 1 KiB per inode")
+        peak = target(watched.memory["all"] / _MEBIBYTE, limit, "MiB + 1 KiB per inode")
         table.notes.append(f"memory of a cold pull, largest sum of all its processes: {peak}")
     total = sum(packed for packed, _ in split["layers"]) / _MEBIBYTE
     table.notes.append(f"{total:.0f} MiB compressed, from docker-registry over the loopback interface")

@@ -92,4 +92,4 @@ def ratio(series: Series | None, base: Series | None) -> str:
 def target(value: float, limit: float, unit: str) -> str:
     """Whether a target is met, in words."""
     verdict = "met" if value <= limit else "missed"
-    return f"target ≤ {limit:g} {unit}: {verdict} ({value:.1f})"
+    return f"target ≤ {limit:.3g} {unit}: {verdict} ({value:.1f})"

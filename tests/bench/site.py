@@ -12,7 +12,7 @@ from typing import Any
 from bench.measure import Measurement
 from cluster.cluster import Cluster
 from cluster.registry import Registry
-from cluster.users import ADA
+from cluster.users import ADA, User
 
 _LONG = 3600.0
 _HERE = Path(__file__).parent
@@ -50,12 +50,20 @@ class Site:
         *,
         within: Sequence[str] = (),
         warm_up: bool = True,
+        user: User | None = ADA,
     ) -> dict[str, Measurement]:
-        """Time commands in turn (see timer.py), within another command such as ``salloc``."""
+        """Time commands in turn (see timer.py), within another command such as ``salloc``.
+
+        They are the commands of ``user`` (None: root).
+        """
         job = json.dumps({"rounds": rounds, "subjects": subjects, "warm_up": warm_up})
         timer = [self.python, "-IS", self.script("timer.py")]
-        answer = json.loads(self.run(*within, *timer, input=job))
+        answer = json.loads(self.run(*within, *timer, input=job, user=user))
         return {name: Measurement.from_data(name, answer[name]) for name in subjects}
+
+    def process(self, name: str) -> int:
+        """The number of the only process of that name."""
+        return int(self.run("pgrep", "-x", name))
 
     def squashfs_of(self, reference: str) -> str:
         """The path of a pulled image's file."""

@@ -2,11 +2,14 @@
 
 Standard input says what to time, as JSON:
     {"rounds": 30, "subjects": {NAME: {"command": […], "environment": {…}, "before": […],
-                                       "plan": FILE, "watch": false}}}
+                                       "plan": FILE, "server": 0, "watch": false}}}
 ``before`` is carried out untimed. ``plan`` is a file whose content the command finds in a sealed
-file in memory, its descriptor in place of ``{plan}``. ``watch`` adds up the memory of all
-processes the command has, which disturbs it. The answer, as JSON on standard output:
-    {NAME: {"seconds": […], "error": "", "peak": 0}}
+file in memory, its descriptor in place of ``{plan}``. ``server`` is a process whose processor time
+counts as the command's, since it works for it. ``watch`` adds up the memory of all processes the
+command has, which disturbs it. The answer, as JSON on standard output:
+    {NAME: {"seconds": […], "cpu": […], "error": "", "memory": {}}}
+with seconds of processor time in ``cpu``, and in ``memory`` the largest sums, bytes, of ``all``
+processes, of the ``first`` one by itself, and of all while there were ``several``.
 Standard library alone, as it runs with whichever Python is there.
 """
 
@@ -29,7 +32,9 @@ _WATCH_INTERVAL = 0.02
 def main() -> None:
     job = json.load(sys.stdin)
     subjects: dict[str, dict[str, Any]] = job["subjects"]
-    results: dict[str, dict[str, Any]] = {name: {"seconds": [], "error": "", "peak": 0} for name in subjects}
+    results: dict[str, dict[str, Any]] = {
+        name: {"seconds": [], "cpu": [], "error": "", "memory": {}} for name in subjects
+    }
     # The first round warms caches up and shows what does not work here at all.
     for number in range(-1 if job.get("warm_up", True) else 0, job["rounds"]):
         order = sorted(subjects)
@@ -38,14 +43,17 @@ def main() -> None:
             result = results[name]
             if result["error"]:
                 continue
-            seconds, result["error"], peak = _timed(subjects[name])
-            result["peak"] = max(result["peak"], peak)
+            seconds, cpu, result["error"], memory = _timed(subjects[name])
+            result["memory"] = {
+                key: max(value, result["memory"].get(key, 0)) for key, value in memory.items()
+            }
             if number >= 0:
                 result["seconds"].append(seconds)
+                result["cpu"].append(cpu)
     json.dump(results, sys.stdout)
 
 
-def _timed(subject: dict[str, Any]) -> tuple[float, str, int]:
+def _timed(subject: dict[str, Any]) -> tuple[float, float, str, dict[str, int]]:
     environment = {**os.environ, **subject.get("environment", {})}
     if subject.get("before"):
         subprocess.run(subject["before"], env=environment, stdout=subprocess.DEVNULL, check=False)
@@ -59,19 +67,30 @@ def _timed(subject: dict[str, Any]) -> tuple[float, str, int]:
         actions.append((os.POSIX_SPAWN_DUP2, plan, _PLAN))
     command = [word.replace("{plan}", str(_PLAN)) for word in subject["command"]]
     try:
+        served = _cpu(subject.get("server", 0))
         begin = time.perf_counter()
         process = os.posix_spawnp(command[0], command, environment, file_actions=actions)
-        peak = _watch(process) if subject.get("watch") else 0
-        _, status = os.waitpid(process, 0)
+        memory = watch(process) if subject.get("watch") else {}
+        _, status, usage = os.wait4(process, 0)
         seconds = time.perf_counter() - begin
+        cpu = usage.ru_utime + usage.ru_stime + _cpu(subject.get("server", 0)) - served
         error = "" if status == 0 else _error(messages, status)
     except FileNotFoundError:
-        return 0.0, "not installed", 0
+        return 0.0, 0.0, "not installed", {}
     finally:
         for descriptor in (messages, null, plan):
             if descriptor >= 0:
                 os.close(descriptor)
-    return seconds, error, peak
+    return seconds, cpu, error, memory
+
+
+def _cpu(process: int) -> float:
+    """Seconds of processor time that a process has used; 0 stands for none."""
+    if not process:
+        return 0.0
+    with open(f"/proc/{process}/stat") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _sealed(path: str) -> int:
@@ -90,25 +109,47 @@ def _error(messages: int, status: int) -> str:
     return chosen[0] if chosen else f"exit status {os.waitstatus_to_exitcode(status)}"
 
 
-def _watch(process: int) -> int:
-    """The largest sum of the resident memory of ``process`` and its descendants, until it ends."""
-    peak = 0
+def watch(process: int) -> dict[str, int]:
+    """The largest sums of the memory of ``process`` and its descendants, until it ends."""
+    peaks = {"all": 0, "first": 0, "several": 0}
     while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        peak = max(peak, _resident(process))
+        sizes = _memory(process)
+        now = {"all": sum(sizes), "first": sizes[0], "several": sum(sizes) if len(sizes) > 1 else 0}
+        peaks = {key: max(value, now[key]) for key, value in peaks.items()}
         time.sleep(_WATCH_INTERVAL)
-    return peak
+    return peaks
 
 
-def _resident(process: int) -> int:
+def _memory(process: int) -> list[int]:
+    """Bytes of ``process`` and of each of its descendants."""
+    sizes = [_size(process)]
     try:
-        with open(f"/proc/{process}/statm") as stream:
-            total = int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         for task in os.listdir(f"/proc/{process}/task"):
             with open(f"/proc/{process}/task/{task}/children") as stream:
-                total += sum(_resident(int(child)) for child in stream.read().split())
+                for child in stream.read().split():
+                    sizes += _memory(int(child))
+    except OSError:  # it has just ended
+        pass
+    return sizes
+
+
+def _size(process: int) -> int:
+    """A process's share of the memory that it has; all of it if the kernel does not tell the share.
+
+    It does not of a process that must leave no core dump, as a pull.
+    """
+    try:
+        with open(f"/proc/{process}/smaps_rollup") as stream:
+            for line in stream:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    try:
+        with open(f"/proc/{process}/statm") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # it has just ended
         return 0
-    return total
 
 
 if __name__ == "__main__":

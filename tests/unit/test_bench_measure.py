@@ -29,15 +29,24 @@ def test_series_are_added_round_by_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "expected"),
+    ("seconds", "error", "expected"),
     [
-        ({"seconds": [1.0, 2.0], "error": "", "peak": 9}, Measurement("n", Series((1.0, 2.0)), "", 9)),
-        ({"seconds": [1.0], "error": "boom"}, Measurement("n", None, "boom")),
-        ({"seconds": [], "error": "not installed"}, Measurement("n", None, "not installed")),
+        ([1.0, 2.0], "", Measurement("n", Series((1.0, 2.0)), "", Series((1.0, 2.0)))),
+        ([1.0], "boom", Measurement("n", None, "boom")),
+        ([], "not installed", Measurement("n", None, "not installed")),
     ],
 )
-def test_what_failed_once_has_no_series(data: dict[str, object], expected: Measurement) -> None:
+def test_what_failed_once_has_no_series(seconds: list[float], error: str, expected: Measurement) -> None:
+    data = {"seconds": seconds, "cpu": seconds, "error": error, "memory": {}}
     assert Measurement.from_data("n", data) == expected
+
+
+def test_rounds_that_were_measured_one_by_one_are_joined() -> None:
+    first = Measurement("n", Series((1.0,)), "", Series((2.0,)))
+    second = Measurement("n", Series((3.0,)), "", Series((4.0,)))
+    assert Measurement.joined([first, second]) == Measurement("n", Series((1.0, 3.0)), "", Series((2.0, 4.0)))
+    failed = Measurement("n", None, "boom")
+    assert Measurement.joined([first, failed]) == failed
 
 
 def test_rounds_are_collected_by_name() -> None:
