@@ -221,6 +221,15 @@ def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
     assert failure(f"docker-archive:{path}").identifier == "missing-blob"
 
 
+def test_a_name_that_no_bytes_stand_for_is_not_there(tmp_path: Path) -> None:
+    listed = [{"Config": "\ud800", "RepoTags": [], "Layers": []}]
+    path = tmp_path / "x.tar"
+    path.write_bytes(layer([entry("manifest.json", content=json.dumps(listed).encode())]))
+    with pytest.raises(PinnaceError) as caught:
+        resolved(f"docker-archive:{path}")
+    assert caught.value.identifier == "missing-blob"
+
+
 def test_members_that_are_no_files_are_as_if_not_there(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(layer([entry("manifest.json", tarfile.FIFOTYPE), directory("index.json")]))

@@ -163,7 +163,10 @@ class Archive:
             )
 
     def _find(self, name: str) -> _Member:
-        key = _normalised(os.fsencode(name))
+        try:
+            key = _normalised(os.fsencode(name))
+        except UnicodeEncodeError:  # JSON has strings that no bytes stand for
+            key = None
         for _ in range(_MAX_LINKS):
             member = self._members.get(key) if key else None
             if member is None:
