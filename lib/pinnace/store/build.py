@@ -99,19 +99,22 @@ class Workspace:
             raise StoreError(
                 f"{error.filename} has just been removed", hint="try again", identifier="not-in-store"
             ) from None
-        path = self._store.image_path(image.digest)
         finished = replace(
             image,
-            path=path,
             size=os.stat(temporary).st_size,
             sha256=digests.of_file(temporary),
             created_at=time.time(),
             builder=_BUILDER,
         )
+        return self.put_image(finished, temporary)
+
+    def put_image(self, image: Image, temporary: str) -> Image:
+        """Take a finished file of this workspace into the store; the caller holds the image's lock."""
+        path = self._store.image_path(image.digest)
         self._publish(temporary, path)
         # The record makes the image complete, so it comes last.
-        self._write(self._store.record_path(image.digest), finished.to_json())
-        return finished
+        self._write(self._store.record_path(image.digest), image.to_json())
+        return replace(image, path=path)
 
     def record(self, reference: Reference, resolution: Resolution) -> None:
         """Note what ``reference`` means now."""

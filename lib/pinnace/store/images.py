@@ -83,16 +83,17 @@ class Image:
     @classmethod
     def from_json(cls, content: bytes, path: str) -> Image:
         """Raises ValueError, KeyError or TypeError if ``content`` is no image record."""
-        facts = _facts(cls, json.loads(content))
+        facts = _facts(cls, _document(content))
         facts["layers"] = tuple(facts["layers"])
         if "origin" in facts:
             facts["origin"] = Origin(**_facts(Origin, facts["origin"]))
         image = cls(**{**facts, "path": path})
         # Another's record, in a store that is shared, may hold anything.
-        if not isinstance(image.config, dict) or not all(
-            map(digests.is_digest, (image.digest, *image.layers))
-        ):
-            raise ValueError("an image record with a wrong digest or configuration")
+        if not all(map(digests.is_digest, (image.digest, *image.layers))):
+            raise ValueError("a record with a wrong digest")
+        _check(image, dict, "config")
+        _check(image, str, "platform", "reference", "sha256", "builder")
+        _check(image, (int, float), "size", "created_at")
         return image
 
 
@@ -121,9 +122,11 @@ class Layer:
     @classmethod
     def from_json(cls, content: bytes) -> Layer:
         """Raises ValueError, KeyError or TypeError if ``content`` is no layer record."""
-        layer = cls(**_facts(cls, json.loads(content)))
+        layer = cls(**_facts(cls, _document(content)))
         if not (digests.is_digest(layer.diff_id) and digests.is_digest(layer.sha256)):
-            raise ValueError("a layer record with a wrong digest")
+            raise ValueError("a record with a wrong digest")
+        _check(layer, int, "size", "block_size")
+        _check(layer, str, "compressor")
         return layer
 
 
@@ -149,10 +152,25 @@ class Resolution:
     @classmethod
     def from_json(cls, content: bytes) -> Resolution:
         """Raises ValueError, KeyError or TypeError if ``content`` is no such record."""
-        resolution = cls(**_facts(cls, json.loads(content)))
-        if not digests.is_digest(resolution.digest) or not isinstance(resolution.time, (int, float)):
-            raise ValueError("a resolution with a wrong digest or time")
+        resolution = cls(**_facts(cls, _document(content)))
+        if not digests.is_digest(resolution.digest):
+            raise ValueError("a record with a wrong digest")
+        _check(resolution, str, "source", "platform", "reference", "origin")
+        _check(resolution, (int, float), "time")
         return resolution
+
+
+def _document(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("a record of brackets in brackets") from None
+
+
+def _check(record: object, kind: Any, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(record, name), kind):
+            raise TypeError(f"{name} is of a wrong type")
 
 
 def _facts(record: Any, document: Any) -> dict[str, Any]:

@@ -101,6 +101,10 @@ class StackedStore(Catalogue):
                     return path
         return None
 
+    def stores(self) -> list[Store]:
+        """The stores that are looked at, in order."""
+        return [self.own, *filter(self._may_use, self._others)]
+
     def has_layer(self, diff_id: str) -> bool:
         """Whether any of the stores has the layer's file."""
         return any(os.path.exists(store.layer_path(diff_id)) for store in (self.own, *self._others))

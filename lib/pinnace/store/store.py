@@ -72,6 +72,10 @@ class Catalogue:
         """The store that is written to."""
         raise NotImplementedError
 
+    def stores(self) -> list[Store]:
+        """The stores that are looked at, in order."""
+        return [self.own]
+
     def has_layer(self, diff_id: str) -> bool:
         """Whether a layer's file is there."""
         return os.path.exists(self.own.layer_path(diff_id))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +26,8 @@ from pinnace.store.store import Catalogue, Store
 STORE, IMAGE, LAYER, REFERENCE, LEFTOVER = "store", "image", "layer", "reference", "leftover"
 #: Files that are read at the same time: disks and processors have more to do.
 _READERS = 4
+#: Seconds after which a directory without an owner is what somebody left.
+_SETTLED = 60.0
 
 
 @dataclass(frozen=True)
@@ -224,8 +227,16 @@ def leftovers(store: Store) -> Iterator[Finding]:
                 yield Finding(LEFTOVER, os.path.relpath(path + mine, store.root), what, damage=False)
     top = os.path.join(store.root, "tmp")
     for name in _names(top):
-        if not _is_locked(os.path.join(top, name, "owner.lock")) and os.path.exists(os.path.join(top, name)):
+        directory = os.path.join(top, name)
+        if not _is_locked(os.path.join(directory, "owner.lock")) and _is_old(directory):
             yield Finding(LEFTOVER, f"tmp/{name}", "an unfinished pull's", damage=False)
+
+
+def _is_old(directory: str) -> bool:
+    """Whether nothing came or went for a while: a workspace appears before its lock, and goes after it."""
+    with suppress(OSError):
+        return time.time() - os.stat(directory).st_mtime > _SETTLED
+    return False
 
 
 def _is_locked(path: str) -> bool:
