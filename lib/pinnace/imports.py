@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 
 from pinnace import reference as references
@@ -12,7 +13,7 @@ from pinnace.errors import UsageError
 from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.sources import local, locations, platforms
-from pinnace.store import Image, Store
+from pinnace.store import Image, Store, archive
 
 
 def fetch(
@@ -54,6 +55,34 @@ def fetch(
         reference = called or local.reference_of(location, source)
         pull = supply.Pull(store, settings, display, hold, source, origin=_origin(location))
         return reference, pull.run(reference, platform)
+
+
+def take(
+    text: str,
+    name: str | None,
+    *,
+    store: Store,
+    settings: Settings,
+    progress: Callable[[], Progress],
+) -> list[tuple[Reference, Image]]:
+    """The images of the file ``text``: an archive of a store, or what ``fetch`` takes.
+
+    ``-`` is such an archive on standard input, and ``name`` what the only image is to be called. Raises
+    what ``fetch`` raises.
+    """
+    called = _checked(name) if name else None
+    known = supply.catalogue(store, settings)
+    form = supply.squash_format(settings, 1)
+    if text == locations.STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("standard input is a terminal", hint="pipe an archive into the command")
+        return archive.read(sys.stdin.buffer, "standard input", known, form, rename=called)
+    if archive.is_archive(text):
+        with open(text, "rb", buffering=0) as stream:
+            return archive.read(stream, os.path.abspath(text), known, form, rename=called)
+    # What has no transport is a file here, whatever it looks like.
+    file = text if locations.parse(text) else os.path.join(".", text)
+    return [fetch(file, store=store, settings=settings, progress=progress, name=name)]
 
 
 def _checked(name: str) -> Reference:

@@ -94,12 +94,18 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
 
     from pinnace import squashfs
     from pinnace.reference import is_path, parse
-    from pinnace.sources import platforms
 
     if is_path(text):
         return {"path": text, **asdict(squashfs.check(text))}
-    reference = parse(text)
     store = catalogue(Store(settings["store"]), settings)
+    image = recorded(store, parse(text), platform)
+    return {**asdict(image), "store": image.store}
+
+
+def recorded(store: Catalogue, reference: Reference, platform: str | None = None) -> Image:
+    """The image that ``reference`` meant last. Raises StoreError if it is not in the store."""
+    from pinnace.sources import platforms
+
     platform = platforms.parse(platform) if platform else platforms.host()
     image = store.lookup(reference, platform, float("inf"))
     if image is None:
@@ -109,7 +115,7 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
             hint=f"`pinnace pull {reference}` gets it",
             identifier="not-in-store",
         )
-    return {**asdict(image), "store": image.store}
+    return image
 
 
 class Pull:
