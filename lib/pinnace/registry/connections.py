@@ -78,6 +78,8 @@ def tls_context(shown: Certificates) -> ssl.SSLContext:
 
     Raises RegistryError naming the file that cannot be used.
     """
+    import urllib3
+
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         path = os.environ.get(variable)
         if path and not any(map(os.path.exists, path.split(":"))):
@@ -85,6 +87,9 @@ def tls_context(shown: Certificates) -> ssl.SSLContext:
     context = ssl.create_default_context()
     # Python 3.13 refuses authorities without key usage, which those made by hand seldom have.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    if not hasattr(urllib3.HTTPResponse, "read1"):  # urllib3 1
+        # It compares names itself then, as it has to: it tells contexts no host that is an address.
+        context.check_hostname = False
     defaults = ssl.get_default_verify_paths()
     if defaults.cafile is None and defaults.capath is None:  # a Python that was built elsewhere
         import certifi
@@ -196,7 +201,7 @@ def tls_problem(reason: str, host: str) -> str:
         return f"it may want a client certificate: set client_certificate and client_key in {table}"
     if "expired" in lower or "not yet valid" in lower:
         return "renew the registry's certificate, or check this machine's clock"
-    if "hostname mismatch" in lower or "ip address mismatch" in lower:
+    if any(sign in lower for sign in ("hostname mismatch", "ip address mismatch", "doesn't match")):
         return "use the name that its certificate is for"
     return f"set ca in {table}, or put its authority into /etc/docker/certs.d/{host}/ca.crt"
 

@@ -290,7 +290,8 @@ def _reason(error: BaseException) -> str:
     seen: list[BaseException] = []
     while error not in seen:
         seen.append(error)
-        inner = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
+        context = None if error.__suppress_context__ else error.__context__
+        inner = (*error.args, getattr(error, "reason", None), error.__cause__, context)
         error = next((part for part in inner if isinstance(part, BaseException)), error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
