@@ -53,7 +53,8 @@ def fetch(
     with progress() as display:
         source = local.open_source(location, store.root, display.message)
         reference = called or local.reference_of(location, source)
-        pull = supply.Pull(store, settings, display, hold, source, origin=_origin(location))
+        what = "standard input" if location.path == locations.STDIN else text
+        pull = supply.Pull(store, settings, display, hold, source, origin=_origin(location), what=what)
         return reference, pull.run(reference, platform)
 
 

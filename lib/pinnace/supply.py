@@ -121,15 +121,17 @@ def recorded(store: Catalogue, reference: Reference, platform: str | None = None
 class Pull:
     """One run of asking a source and making what is missing.
 
-    ``source`` is the reference's registry unless given; ``origin`` says what else it is, in words.
+    ``source`` is the reference's registry unless given; ``origin`` says what else it is, in words, and
+    ``what`` as the user wrote it.
     """
 
     def __init__(
         self, store: Catalogue, settings: Settings, progress: Progress, hold: Callable[[Image], bool],
-        source: ImageSource | None = None, origin: str = "",
+        source: ImageSource | None = None, origin: str = "", what: str = "",
     ) -> None:  # fmt: skip
         self._hold = hold
         self._origin = origin
+        self._what = what
         self._known = catalogue(store, settings)
         self._store = store.own
         self._settings = settings
@@ -163,6 +165,7 @@ class Pull:
         from pinnace import locks
         from pinnace.store.build import workspace
 
+        what = self._what or f"docker image: {resolved.reference}"
         image = self._known.image(resolved.digest)
         if image is not None and self._hold(image):
             return image
@@ -172,10 +175,10 @@ class Pull:
                 image = self._known.image(resolved.digest)
                 if image is not None and self._hold(image):
                     return image
-                self._progress.message(f"importing docker image: {resolved.reference}")
+                self._progress.message(f"importing {what}")
                 image = self._make(resolved, source, form, place)
                 self._hold(image)  # while nobody else may remove it
-        self._progress.message(f"imported docker image: {resolved.reference}")
+        self._progress.message(f"imported {what}")
         return image
 
     def _make(self, resolved: SourceImage, source: ImageSource, form: Format, place: Workspace) -> Image:

@@ -129,6 +129,7 @@ def test_registry_layout_and_archives_give_the_same_image(site: Site, layout: La
         other = Site(tmp_path / str(number), site.registry)
         names[text], image = other.fetch(text)
         assert sqsh(image) == sqsh(pulled) and image.config == pulled.config and image.layers == pulled.layers
+        assert other.progress.lines == [f"importing {text}", f"imported {text}"]
         if "d.tar" not in text:  # docker save drops the manifest
             assert image.digest == pulled.digest
     assert names[origin] == "localhost/layout:latest" and names[oci] == "localhost/o:v1"
@@ -202,7 +203,8 @@ def test_what_was_imported_is_found_without_a_registry(site: Site, tmp_path: Pat
 def test_an_archive_may_come_by_standard_input(site: Site, layout: Layout, tmp_path: Path) -> None:
     copy(f"oci:{layout.path}:latest", f"docker-archive:{tmp_path}/d.tar:lab/piped:1")
     with (tmp_path / "d.tar").open() as stream:
-        status, output, _ = site.command("pull", "-", stdin=stream)
+        status, output, said = site.command("pull", "-", stdin=stream)
+    assert said == "pinnace: importing standard input\npinnace: imported standard input\n"
     assert status == 0 and output.startswith("docker.io/lab/piped:1@sha256:") and output.count("\n") == 1
     with (tmp_path / "d.tar").open() as stream:
         assert site.command("import", "--name", "x/y:2", "tar:-", stdin=stream)[1].startswith(

@@ -466,7 +466,20 @@ def test_rm_removes_the_image_and_layers_that_no_other_uses(site: Site, registry
     assert site.store.images() == [two] and site.leftovers() == []
 
 
-def test_rm_of_what_is_not_there_says_so(site: Site) -> None:
-    process = site.command("rm", "nothing:1")
-    assert "docker.io/library/nothing:1 is not in the store" in process.communicate()[1]
-    assert process.returncode == 1
+def test_rm_names_what_is_not_there_and_removes_the_rest(site: Site, registry: Registry) -> None:
+    put_image(registry, "one", [one_layer(b"one")])
+    site.ensure("one:1")
+    process = site.command("rm", "nothing:1", f"{registry.host}/one:1", "nothing:2")
+    output, errors = process.communicate()
+    assert process.returncode == 1 and output.startswith(f"removed {registry.host}/one:1, ")
+    missing = [f"pinnace: error: docker.io/library/nothing:{n} is not in the store" for n in (1, 2)]
+    assert [line.partition(" (")[0] for line in errors.splitlines()] == missing
+    assert site.store.images() == [] and site.leftovers() == []
+
+
+def test_rm_of_a_name_that_is_none_removes_nothing(site: Site, registry: Registry) -> None:
+    put_image(registry, "one", [one_layer(b"one")])
+    image = site.ensure("one:1")
+    process = site.command("rm", f"{registry.host}/one:1", "UPPER")
+    assert "UPPER" in process.communicate()[1] and process.returncode == 1
+    assert site.store.images() == [image]
