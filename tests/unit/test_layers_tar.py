@@ -201,6 +201,12 @@ def test_attributes_of_one_entry_have_a_limit_together(kind: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["user.", "user.a\0b", "user." + "n" * 251, "security.a", "user.overlay.a"])
+def test_attributes_that_a_file_cannot_have_are_left_out(name: str) -> None:
+    items = [entry("f", pax={f"SCHILY.xattr.{name}": "1", "SCHILY.xattr.user.b": "2"})]
+    assert [item.xattrs for item in admitted(layer(items))[0]] == [{b"user.b": b"2"}]
+
+
 def test_everything_belongs_to_root_without_its_special_bits() -> None:
     info, content = entry("su", mode=0o6755)
     info.uid = info.gid = 1000

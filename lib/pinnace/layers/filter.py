@@ -27,6 +27,8 @@ _MAX_NAMES = 1 << 30
 _MAX_XATTRS = 64 << 20
 #: Bytes of one file's extended attributes (Linux's XATTR_LIST_MAX and XATTR_SIZE_MAX).
 _MAX_OWN_XATTRS = 64 << 10
+#: Bytes of one's name (Linux's XATTR_NAME_MAX).
+_MAX_XATTR_NAME = 255
 #: Names looked at for directories that become something else within the layer: some minutes.
 _MAX_LOOKS = 1 << 30
 _MAX_SYMLINKS = 40
@@ -234,6 +236,11 @@ class Filter:
         return tar.malformed(self._layer, why)
 
 
+def _can_be(xattr: bytes) -> bool:
+    """Whether a user's file can have the extended attribute."""
+    return xattr.startswith(_USER) and len(_USER) < len(xattr) <= _MAX_XATTR_NAME and b"\0" not in xattr
+
+
 def _plain(entry: Entry, path: bytes) -> Entry:
     """``entry`` as a layer file keeps it."""
     # A container's user is never the owner that these bits would change to, and nosuid hides them.
@@ -244,6 +251,6 @@ def _plain(entry: Entry, path: bytes) -> Entry:
         xattrs = {
             key: value
             for key, value in xattrs.items()
-            if kept and key.startswith(_USER) and not key.startswith(_OVERLAY)
+            if kept and _can_be(key) and not key.startswith(_OVERLAY)
         }
     return Entry(path, entry.kind, mode, entry.size, entry.mtime, link, 0, xattrs)

@@ -161,7 +161,7 @@ def _actions(layer: SquashFile, side: Directory) -> list[Action]:
                 # Each can be put in one place only: a directory in itself would have no end.
                 node = side.children.pop(os.fsencode(first))
                 actions.append(Action(_path(second, layer), b"", node))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise layer.damaged(f"its index is wrong: {error}") from None
     return actions
 
