@@ -307,22 +307,61 @@ static int explain_command(const char *program, int code, struct error *err)
 	return -1;
 }
 
-static int do_command(struct executor *executor, const struct field *operation, struct error *err)
+/* The arguments of an operation, which must have some, behind `first` places that are left free. */
+static char **command_line(const struct field *operation, size_t first, struct error *err)
 {
 	size_t position = 0, count = 0;
-	cleanup_free char **arguments = NULL;
+	char **arguments;
 	const char *argument;
 
 	while ((argument = field_argument(operation, &position)) != NULL)
 		count++;
-	if (count == 0 || position != operation->length)
-		return error_set(err, 0, "the plan's command is malformed");
-	arguments = calloc(count + 1, sizeof(*arguments));
-	if (arguments == NULL)
-		return error_set(err, errno, "cannot read the plan's command");
+	if (count == 0 || position != operation->length) {
+		error_set(err, 0, "the plan's %s is malformed", operation->key);
+		return NULL;
+	}
+	arguments = calloc(first + count + 1, sizeof(*arguments));
+	if (arguments == NULL) {
+		error_set(err, errno, "cannot read the plan's %s", operation->key);
+		return NULL;
+	}
 	position = 0;
 	for (size_t i = 0; i < count; i++)
-		arguments[i] = (char *)field_argument(operation, &position);
+		arguments[first + i] = (char *)field_argument(operation, &position);
+	return arguments;
+}
+
+/*
+ * Become the shell that executes a script of the image, if both are there. enroot quotes in bash's way,
+ * which other shells read wrong in rare cases.
+ */
+static int do_script(struct executor *executor, const struct field *operation, struct error *err)
+{
+	static const char *const shells[] = { "/bin/bash", "/bin/sh" };
+	cleanup_free char **arguments = command_line(operation, 1, err);
+	struct stat status;
+
+	if (arguments == NULL)
+		return -1;
+	if (stat(arguments[1], &status) < 0 || !S_ISREG(status.st_mode) || access(arguments[1], R_OK) < 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(shells) / sizeof(*shells); i++) {
+		if (access(shells[i], X_OK) < 0)
+			continue;
+		arguments[0] = (char *)shells[i];
+		(void)umask(executor->umask);
+		execv(arguments[0], arguments);
+		return explain_command(arguments[0], errno, err);
+	}
+	return 0;
+}
+
+static int do_command(struct executor *executor, const struct field *operation, struct error *err)
+{
+	cleanup_free char **arguments = command_line(operation, 0, err);
+
+	if (arguments == NULL)
+		return -1;
 	if (arguments[0][0] == '\0')
 		return explain_command("''", ENOENT, err);
 	(void)umask(executor->umask);
@@ -356,6 +395,7 @@ static const struct {
 	{ "read-only", do_read_only },
 	{ "pivot", do_pivot },
 	{ "hand-over", do_hand_over },
+	{ "script", do_script },
 	{ "command", do_command },
 };
 

@@ -15,8 +15,12 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "rc.h"
 
-enum { ENVIRONMENT_FILE_MAX = 1 << 20 };
+enum { IMAGE_FILE_MAX = 1 << 20 };
+
+/* Variables that enroot keeps for itself. */
+static const char RESERVED[] = "ENROOT_";
 
 static int own_change(void *context, const char *name, const char *value, bool keep)
 {
@@ -104,11 +108,14 @@ static bool is_name(const char *text, size_t length)
 /* One line of an environment file; what is no assignment is passed over, as pam_env(8) does. */
 static int assign_line(char *line, const struct task_environment *environment, struct error *err)
 {
-	char *equals = strchr(line, '=');
+	char *equals;
 	char *value;
 	size_t length;
 
-	if (equals == NULL || !is_name(line, (size_t)(equals - line)))
+	line += strspn(line, " \t");
+	equals = strchr(line, '=');
+	if (equals == NULL || !is_name(line, (size_t)(equals - line)) ||
+	    strncmp(line, RESERVED, sizeof(RESERVED) - 1) == 0)
 		return 0;
 	value = equals + 1;
 	length = strlen(value);
@@ -120,36 +127,57 @@ static int assign_line(char *line, const struct task_environment *environment, s
 	return change(environment, line, value, false, err);
 }
 
-/* Read the variables of a file of the container; a file that is missing or no plain file has none. */
+/* Read a small file of the container, as a string: 1, or 0 if it is missing or no plain file. */
+static int read_image_file(const char *path, char **content, struct error *err)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat status;
+	ssize_t length;
+
+	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+		return 0;
+	if (status.st_size > IMAGE_FILE_MAX)
+		return error_set(err, 0, "%s of the image is larger than %d bytes", path, IMAGE_FILE_MAX);
+	*content = malloc((size_t)status.st_size + 1);
+	if (*content == NULL)
+		return error_set(err, errno, "cannot read %s of the image", path);
+	length = read(fd, *content, (size_t)status.st_size);
+	if (length < 0)
+		return error_set(err, errno, "cannot read %s of the image", path);
+	(*content)[length] = '\0';
+	return 1;
+}
+
+/* Read the variables of a file of the container; a file that is missing has none. */
 static int read_environment_file(const struct field *operation, const struct task_environment *environment,
 				 struct error *err)
 {
 	cleanup_free char *path = text_of(operation, err);
 	cleanup_free char *content = NULL;
-	cleanup_close int fd = -1;
-	struct stat status;
-	ssize_t length;
 	char *rest, *line;
+	int found;
 
 	if (path == NULL)
 		return -1;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
-		return 0;
-	if (status.st_size > ENVIRONMENT_FILE_MAX)
-		return error_set(err, 0, "%s of the image is larger than %d bytes", path, ENVIRONMENT_FILE_MAX);
-	content = malloc((size_t)status.st_size + 1);
-	if (content == NULL)
-		return error_set(err, errno, "cannot read %s of the image", path);
-	length = read(fd, content, (size_t)status.st_size);
-	if (length < 0)
-		return error_set(err, errno, "cannot read %s of the image", path);
-	content[length] = '\0';
+	found = read_image_file(path, &content, err);
+	if (found <= 0)
+		return found;
 	rest = content;
 	while ((line = strsep(&rest, "\n")) != NULL)
 		if (assign_line(line, environment, err) < 0)
 			return -1;
 	return 0;
+}
+
+/* Be in the directory that an image names, if that is possible. */
+static int change_to_image_directory(const char *path, struct error *err)
+{
+	if (chdir(path) == 0)
+		return 0;
+	/* Docker creates the directory that an image names; in a read-only container "/" must do. */
+	if (errno == ENOENT && (mkdir(path, 0755) == 0 || errno == EEXIST) && chdir(path) == 0)
+		return 0;
+	return chdir("/") == 0 ? 0 : error_set(err, errno, "couldn't chdir to /");
 }
 
 static int change_directory(const struct field *operation, struct error *err)
@@ -160,16 +188,28 @@ static int change_directory(const struct field *operation, struct error *err)
 
 	if (path == NULL || origin == NULL)
 		return error_set(err, 0, "the plan's working-directory lacks an argument");
+	if (strcmp(origin, "user") != 0)
+		return change_to_image_directory(path, err);
 	if (chdir(path) == 0)
 		return 0;
-	if (strcmp(origin, "user") == 0) {
-		error_set(err, errno, "couldn't chdir to %s: the container's working directory", path);
-		return error_hint(err, "choose a directory of the image, or mount one there");
-	}
-	/* Docker creates the directory that an image names; in a read-only container "/" must do. */
-	if (errno == ENOENT && (mkdir(path, 0755) == 0 || errno == EEXIST) && chdir(path) == 0)
-		return 0;
-	return chdir("/") == 0 ? 0 : error_set(err, errno, "couldn't chdir to /");
+	error_set(err, errno, "couldn't chdir to %s: the container's working directory", path);
+	return error_hint(err, "choose a directory of the image, or mount one there");
+}
+
+/* Be where the image's own /etc/rc would go. */
+static int change_directory_as_script(const struct field *operation, struct error *err)
+{
+	cleanup_free char *path = text_of(operation, err);
+	cleanup_free char *script = NULL;
+	const char *directory = NULL;
+
+	if (path == NULL)
+		return -1;
+	if (read_image_file(path, &script, err) < 0)
+		return -1;
+	if (script != NULL)
+		directory = rc_directory(script);
+	return change_to_image_directory(directory != NULL ? directory : "/", err);
 }
 
 static int drop_capabilities(struct error *err)
@@ -230,6 +270,8 @@ int task_operation(const struct field *operation, const struct task_environment 
 		result = read_environment_file(operation, environment, err);
 	else if (field_is(operation, "working-directory"))
 		result = change_directory(operation, err);
+	else if (field_is(operation, "working-directory-file"))
+		result = change_directory_as_script(operation, err);
 	else if (field_is(operation, "drop-capabilities"))
 		result = drop_capabilities(err);
 	else if (field_is(operation, "no-new-privileges"))

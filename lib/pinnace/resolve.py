@@ -28,6 +28,7 @@ class Found(NamedTuple):
     config: Mapping[str, object] | None = None
     digest: str | None = None
     lease: int | None = None
+    foreign_ids: bool = False
 
 
 def find(
@@ -48,7 +49,7 @@ def find(
     if reference.is_path(text):
         path = os.path.join(directory, text)
         squashfs.check(path)
-        return Found(path)
+        return Found(path, foreign_ids=not squashfs.is_all_root(path))
     lease = Lease(job)
     image = supply.ensure(
         reference.parse(text),

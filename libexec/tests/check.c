@@ -14,6 +14,7 @@
 #include "../cleanup.h"
 #include "../error.h"
 #include "../fields.h"
+#include "../rc.h"
 #include "../task.h"
 #include "../tree.h"
 
@@ -155,7 +156,7 @@ static void variables_are_set_kept_and_forgotten(void)
 static void an_environment_file_gives_its_assignments_only(void)
 {
 	char path[] = "/tmp/pinnace-check-XXXXXX";
-	static const char text[] = "PINNACE_A=1\n# PINNACE_B=2\nnonsense\n1BAD=x\nPINNACE_C=\"q q\"\nPINNACE_D='\n=x\nPINNACE_E=";
+	static const char text[] = "PINNACE_A=1\n# PINNACE_B=2\nnonsense\n1BAD=x\nPINNACE_C=\"q q\"\nPINNACE_D='\n=x\n \tPINNACE_F=f\nENROOT_X=1\nPINNACE_E=";
 	cleanup_close int fd = mkstemp(path);
 	struct error err = { 0 };
 
@@ -163,10 +164,58 @@ static void an_environment_file_gives_its_assignments_only(void)
 	CHECK(run_task("environment-file", path, &err) == 1);
 	CHECK(strcmp(getenv("PINNACE_A"), "1") == 0 && getenv("PINNACE_B") == NULL);
 	CHECK(strcmp(getenv("PINNACE_C"), "q q") == 0 && strcmp(getenv("PINNACE_D"), "'") == 0);
-	CHECK(strcmp(getenv("PINNACE_E"), "") == 0);
+	CHECK(strcmp(getenv("PINNACE_E"), "") == 0 && strcmp(getenv("PINNACE_F"), "f") == 0);
+	CHECK(getenv("ENROOT_X") == NULL);
 	(void)unlink(path);
 	CHECK(run_task("environment-file", path, &err) == 1);     /* missing */
 	CHECK(run_task("environment-file", "/dev/zero", &err) == 1); /* no plain file */
+}
+
+static void an_rc_script_gives_the_directory_that_it_changes_to(void)
+{
+	static const struct {
+		const char *script, *directory;
+	} cases[] = {
+		{ "mkdir -p \"/srv\" 2> /dev/null\ncd \"/srv\" && unset OLDPWD || exit 1\n\nexec x", "/srv" },
+		{ "cd /srv && unset OLDPWD || exit 1", "/srv" },
+		{ "cd '/a b' && unset OLDPWD || exit 1\n", "/a b" },
+		{ "cd '/a'\"'\"'b' && unset OLDPWD || exit 1\n", "/a'b" },
+		{ "cd \"/a\\\"b\\c\" && unset OLDPWD || exit 1\n", "/a\"b\\c" },
+		{ "cd \"$HOME\" && unset OLDPWD || exit 1\n", NULL },
+		{ "cd \"`x`\" && unset OLDPWD || exit 1\n", NULL },
+		{ "cd $(x) && unset OLDPWD || exit 1\n", NULL },
+		{ "cd /a /b && unset OLDPWD || exit 1\n", NULL },
+		{ "cd \"/a && unset OLDPWD || exit 1\n", NULL },
+		{ "cd  && unset OLDPWD || exit 1\n", NULL },
+		{ "cd && unset OLDPWD || exit 1\n", NULL },
+		{ "cd /srv\n", NULL },
+		{ "# cd /srv && unset OLDPWD || exit 1\n", NULL },
+		{ "", NULL },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		cleanup_free char *script = strdup(cases[i].script);
+		const char *directory = rc_directory(script);
+
+		CHECK(cases[i].directory == NULL ? directory == NULL
+						 : directory != NULL && strcmp(directory, cases[i].directory) == 0);
+	}
+}
+
+static void an_image_names_its_directory_in_a_file(void)
+{
+	char path[] = "/tmp/pinnace-check-XXXXXX", here[PATH_MAX];
+	cleanup_close int fd = mkstemp(path);
+	cleanup_close int before = open(".", O_PATH | O_DIRECTORY);
+	struct error err = { 0 };
+
+	CHECK(dprintf(fd, "cd \"/proc/self\" && unset OLDPWD || exit 1\n") > 0);
+	CHECK(run_task("working-directory-file", path, &err) == 1);
+	CHECK(getcwd(here, sizeof(here)) != NULL && strncmp(here, "/proc/", 6) == 0);
+	CHECK(unlink(path) == 0);
+	CHECK(run_task("working-directory-file", path, &err) == 1);
+	CHECK(getcwd(here, sizeof(here)) != NULL && strcmp(here, "/") == 0);
+	CHECK(fchdir(before) == 0);
 }
 
 static void a_wrong_filter_is_refused(void)
@@ -323,6 +372,8 @@ int main(void)
 	RUN(an_unterminated_argument_is_none);
 	RUN(variables_are_set_kept_and_forgotten);
 	RUN(an_environment_file_gives_its_assignments_only);
+	RUN(an_rc_script_gives_the_directory_that_it_changes_to);
+	RUN(an_image_names_its_directory_in_a_file);
 	RUN(a_wrong_filter_is_refused);
 	RUN(missing_parents_are_created);
 	RUN(links_never_lead_out_of_the_root);

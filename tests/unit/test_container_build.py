@@ -99,6 +99,35 @@ def test_a_file_of_unknown_origin_brings_its_variables_in_etc_environment() -> N
     assert arguments(run("true"), "environment-file") == [["/etc/environment"]]
 
 
+def test_a_file_of_unknown_origin_is_executed_as_its_own_rc_script_says() -> None:
+    plan = run("echo", "a b")
+    assert arguments(plan, "working-directory-file") == [["/etc/rc"]]
+    assert arguments(plan, "script") == [["/etc/rc", "echo", "a b"]]
+    assert arguments(plan, "command") == [["echo", "a b"]]  # where there is no script, or no shell for it
+    assert arguments(run(), "script") == [["/etc/rc"]] and arguments(run(), "command") == [["/bin/sh"]]
+
+
+def test_a_step_goes_where_the_rc_script_would() -> None:
+    assert arguments(step(), "working-directory-file") == [["/etc/rc"]]
+    assert arguments(step(config=CONFIG), "working-directory-file") == []
+    assert arguments(step(workdir="/x"), "working-directory-file") == []
+
+
+def test_a_working_directory_that_was_asked_for_is_kept_from_the_script() -> None:
+    plan = run("true", workdir="/x")
+    assert "script" not in names(plan) and arguments(plan, "working-directory") == [["/x", "user"]]
+
+
+def test_an_image_whose_configuration_is_known_needs_no_script() -> None:
+    assert "script" not in names(run("true", config={})) and "script" not in names(step())
+
+
+def test_files_of_others_than_root_are_shown_as_the_users() -> None:
+    server = arguments(run("true", foreign_ids=True), "fuse-server")[0]
+    assert server[1].endswith("/squashfuse") and server[2:4] == ["-o", "uid=0,gid=0"]
+    assert arguments(run("true"), "fuse-server")[0][1:3] == ["/usr/bin/squashfuse_ll", "-f"]
+
+
 def test_a_command_takes_the_place_of_the_images_own() -> None:
     assert arguments(run("id", "-u", config=CONFIG), "command") == [["id", "-u"]]
     assert arguments(run(config=CONFIG), "command") == [["/entry", "serve"]]

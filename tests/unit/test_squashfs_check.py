@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,27 @@ def test_an_unreadable_file_is_told(tmp_path: Path, ordinary_eyes: Eyes) -> None
     (tmp_path / "i").touch(0)
     with ordinary_eyes():
         assert "Permission denied" in refused(tmp_path / "i")
+
+
+@pytest.mark.parametrize(
+    ("options", "owners", "root_alone"),
+    [
+        ([], (0, 0), True),
+        ([], (1234, 0), False),
+        ([], (0, 1234), False),
+        (["-all-root"], (1234, 1234), True),
+        (["-comp", "lzo"], (0, 0), True),
+        (["-comp", "lzo", "-noI"], (7, 8), False),
+    ],
+)
+def test_who_owns_the_files_is_told_without_reading_them(
+    options: list[str], owners: tuple[int, int], root_alone: bool, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("files of others need root")
+    tree, file = tmp_path / "tree", tmp_path / "x.sqsh"
+    tree.mkdir()
+    (tree / "f").touch()
+    os.chown(tree / "f", *owners)
+    subprocess.run(["mksquashfs", str(tree), str(file), "-quiet", "-noappend", *options], check=True)
+    assert squashfs.is_all_root(str(file)) is root_alone

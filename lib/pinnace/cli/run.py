@@ -140,6 +140,7 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
         config=found.config,
         digest=found.digest,
         lease=found.lease,
+        foreign_ids=found.foreign_ids,
         mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, directory)),
         workdir=last("-w", "--workdir"),
         remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),

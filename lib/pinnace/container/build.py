@@ -11,6 +11,9 @@ from pinnace.container.identity import Identity
 from pinnace.container.options import Options
 from pinnace.container.plan import VERSION, Plan
 
+#: What enroot executes in a container: the image's entry point or command, in its directory.
+_SCRIPT = "/etc/rc"
+
 
 def tools(settings: Settings) -> rootfs.Tools:
     """The tools of this machine under this configuration."""
@@ -44,7 +47,11 @@ def run(
         plan.add("environment", f"{name}={value}")
     _restrict(plan, options)
     _working_directory(plan, options)
-    plan.add("command", *_with_entrypoint(options, list(command)))
+    words = list(command)
+    if options.config is None and options.workdir is None:
+        # As enroot does, which knows no directory but the script's own.
+        plan.add("script", _SCRIPT, *words)
+    plan.add("command", *_with_entrypoint(options, words))
     return plan
 
 
@@ -85,7 +92,14 @@ def _container(
         plan.add("lifeline", lifeline)
     if options.lease is not None:
         plan.add("lease", options.lease)
-    rootfs.add(plan, os.path.abspath(options.image), user, options.remap_root, with_tools)
+    rootfs.add(
+        plan,
+        os.path.abspath(options.image),
+        user,
+        options.remap_root,
+        with_tools,
+        foreign_ids=options.foreign_ids,
+    )
     mounts.add(plan, mounts.SYSTEM)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))
@@ -139,12 +153,15 @@ def _working_directory(plan: Plan, options: Options) -> None:
     if options.workdir is not None:
         plan.add("working-directory", options.workdir, "user")
         return
-    directory = (options.config or {}).get("WorkingDir")
+    if options.config is None:
+        plan.add("working-directory-file", _SCRIPT)
+        return
+    directory = options.config.get("WorkingDir")
     plan.add("working-directory", directory if isinstance(directory, str) and directory else "/", "image")
 
 
 def _with_entrypoint(options: Options, command: list[str]) -> list[str]:
-    """The command to execute. Entry points run only with the image's own default command, as in enroot."""
+    """The command to execute. Entry points run only with the image's own default command, as with pyxis."""
     if command:
         return command
     config = options.config or {}

@@ -20,6 +20,8 @@ class Options:
     image: str
     config: Mapping[str, object] | None = None
     digest: str | None = None
+    #: Files of the image belong to others than root.
+    foreign_ids: bool = False
     #: Descriptor that keeps the image in its store for as long as it is held.
     lease: int | None = None
     mounts: tuple[Mount, ...] = ()

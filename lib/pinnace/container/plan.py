@@ -13,7 +13,9 @@ from pinnace import fields
 VERSION = "1"
 
 #: Operations whose value is one piece of bytes instead of a list of arguments.
-_WHOLE = frozenset(("environment", "default", "unset", "environment-file", "seccomp"))
+_WHOLE = frozenset(
+    ("environment", "default", "unset", "environment-file", "working-directory-file", "seccomp")
+)
 #: Operations whose last argument is content and is not terminated.
 _CONTENT = frozenset(("file", "optional-file", "prepend"))
 

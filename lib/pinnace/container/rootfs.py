@@ -30,10 +30,15 @@ class Tools:
     writable_size: int = 0
 
 
-def add(plan: Plan, image: str, identity: Identity, remap_root: bool, tools: Tools) -> None:
-    """The operations from nothing to a writable root, seen from inside the container's namespaces."""
+def add(
+    plan: Plan, image: str, identity: Identity, remap_root: bool, tools: Tools, *, foreign_ids: bool = False
+) -> None:
+    """The operations from nothing to a writable root, seen from inside the container's namespaces.
+
+    ``foreign_ids``: files of the image belong to others than root, and are to be the user's all the same.
+    """
     plan.add("user-namespace", 0, 0)
-    plan.add("fuse-server", "image", tools.squashfuse, "-f", image, "@")
+    plan.add("fuse-server", "image", *_server(tools, foreign_ids), "-f", image, "@")
     plan.add("mount-namespace")
     plan.add("scratch", tools.writable_size)
     plan.add("fuse-mount", "image", "/tmp/lower")
@@ -51,6 +56,12 @@ def add(plan: Plan, image: str, identity: Identity, remap_root: bool, tools: Too
     if tools.overlay == "kernel":
         plan.add("overlay")
     plan.add("root")
+
+
+def _server(tools: Tools, foreign_ids: bool) -> list[str]:
+    """The server with its options. Of squashfuse_ll only versions from 2023 on have these options."""
+    whole = _find("squashfuse") if foreign_ids else ""
+    return [whole, "-o", "uid=0,gid=0"] if whole else [tools.squashfuse]
 
 
 def overlay_probe(tools: Tools) -> Plan:

@@ -127,6 +127,7 @@ def _options(request: Request, settings: Settings) -> Options:
         config=found.config,
         digest=found.digest,
         lease=found.lease,
+        foreign_ids=found.foreign_ids,
         mounts=tuple(asked),
         workdir=request.workdir,
         remap_root=either(request.remap_root, "remap_root"),

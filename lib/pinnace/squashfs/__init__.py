@@ -7,6 +7,6 @@ reader.py      a file's tree
 writer.py      the tables of a new file
 """
 
-from pinnace.squashfs.superblock import Summary, check
+from pinnace.squashfs.superblock import Summary, check, is_all_root
 
-__all__ = ["Summary", "check"]
+__all__ = ["Summary", "check", "is_all_root"]
