@@ -7,7 +7,7 @@ check, decompress, check entries, squashfs, in one stream ─► assemble the im
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 from pinnace import digest as digests
 from pinnace import policies
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # all of it imported when something must be pulled
 
 #: Seconds that other transfers get to stop in after one has failed, or after a signal.
 _GRACE = 2.0
+#: Compressed bytes up to which a layer is not worth a process of its own.
+_SMALL = 4 << 20
 
 
 def ensure(
@@ -211,16 +213,27 @@ class Pull:
         held: ExitStack,
     ) -> dict[str, str]:
         """Files of all layers by diff ID; after the first failure the other transfers stop."""
+        from contextlib import closing
         from queue import SimpleQueue
         from threading import Event, Thread
 
+        from pinnace.layers import conversion
+        from pinnace.layers.converter import Converter
+
+        limits = conversion.Limits(self._settings["max_layer_size"])
         stop = Event()
         todo = list(reversed(blobs))
         done: SimpleQueue[Any] = SimpleQueue()
 
-        def one(blob: LayerBlob) -> str:
+        def one(blob: LayerBlob, converter: Converter) -> str:
             def make(target: str) -> None:
-                source.read(resolved, blob, lambda chunks: self._convert(blob, chunks, target, form, stop))
+                convert = converter.convert if blob.size > _SMALL else conversion.convert
+
+                def read(chunks: Iterator[bytes]) -> None:
+                    with self._shown(blob, chunks, stop) as shown:
+                        convert(shown, blob.diff_id, target, form, limits)
+
+                source.read(resolved, blob, read)
 
             if not self._store.has_layer(blob.diff_id):
                 elsewhere = self._known.layer_file(blob.diff_id, form, held)
@@ -231,9 +244,10 @@ class Pull:
 
         def work() -> None:
             try:
-                while todo and not stop.is_set():
-                    blob = todo.pop()
-                    done.put((blob.diff_id, one(blob)))
+                with closing(Converter()) as converter:
+                    while todo and not stop.is_set():
+                        blob = todo.pop()
+                        done.put((blob.diff_id, one(blob, converter)))
             except BaseException as error:
                 done.put(error)
 
@@ -256,15 +270,13 @@ class Pull:
                 thread.join(max(0.0, end - time.monotonic()))
         return files
 
-    def _convert(
-        self, blob: LayerBlob, chunks: Iterator[bytes], target: str, form: Format, stop: Event
-    ) -> None:
-        from pinnace.layers import Limits, convert
-
+    @contextmanager
+    def _shown(self, blob: LayerBlob, chunks: Iterator[bytes], stop: Event) -> Iterator[Iterator[bytes]]:
+        """``chunks``, shown as they come; they end with _Stopped once another transfer has failed."""
         name = digests.short(blob.digest)
         self._progress.started(name, blob.size)
 
-        def watched() -> Iterator[bytes]:
+        def shown() -> Iterator[bytes]:
             for chunk in chunks:
                 if stop.is_set():
                     raise _Stopped
@@ -272,7 +284,7 @@ class Pull:
                 yield chunk
 
         try:
-            convert(watched(), blob.diff_id, target, form, Limits(self._settings["max_layer_size"]))
+            yield shown()
         finally:
             self._progress.finished(name)
 

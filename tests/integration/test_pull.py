@@ -165,7 +165,7 @@ def test_every_kind_of_layer_is_read(compress: str, site: Site, registry: Regist
 def test_a_layer_that_is_there_twice_is_converted_once(site: Site, registry: Registry) -> None:
     put_image(registry, "twice", [one_layer(), one_layer()])
     pulled = site.ensure("twice:1")
-    assert len(pulled.layers) == 2 and len(list((site.root / "layers/sha256").iterdir())) == 1
+    assert len(pulled.layers) == 2 and len(list((site.root / "layers/sha256").glob("*.sqsh"))) == 1
 
 
 def test_the_platforms_manifest_is_chosen_from_an_index(site: Site, registry: Registry) -> None:

@@ -13,7 +13,6 @@ in order, in ``/.wh..wh.pinnace/index``, which is carried out when layers are me
 from __future__ import annotations
 
 import json
-import os
 
 from pinnace.errors import ImageError
 from pinnace.layers import names, tar
@@ -166,7 +165,7 @@ class Filter:
             return None
         if kind is None or target in self._lower:
             lower = self._lower.get(target, target)
-            self._set_aside("link", path, os.fsdecode(path), os.fsdecode(lower))
+            self._set_aside("link", path, names.to_text(path), names.to_text(lower))
             self._kinds[path] = tar.LINK
             self._lower[path] = lower
             return None
@@ -185,7 +184,7 @@ class Filter:
         if taken or self._below_replaced(tuple(path.split(b"/")[:-1])):
             number = str(len(self._actions))
             aside = names.SIDE + b"/" + number.encode()
-            self._set_aside("put", path, number, os.fsdecode(path), keep=directories)
+            self._set_aside("put", path, number, names.to_text(path), keep=directories)
             self._aside[path] = aside
             entry = entry._replace(path=aside)
         else:

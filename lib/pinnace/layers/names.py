@@ -53,6 +53,15 @@ def check_symlink(target: bytes, path: bytes, layer: str) -> None:
         raise tar.malformed(layer, f"the symbolic link {printable(path)} has no valid target")
 
 
+def to_text(path: bytes) -> str:
+    """A name for the index of a layer, whatever the locale is; ``from_text`` gives it back."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def from_text(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def reserved(parts: tuple[bytes, ...]) -> bool:
     """Whether one of ``parts`` is a name that only whiteouts have."""
     return any(part.startswith(WHITEOUT) for part in parts)

@@ -75,7 +75,7 @@ class SquashWriter:
             raise
         assert self._process.stdin is not None
         self._input = self._process.stdin
-        _widen(self._input.fileno())
+        widen(self._input.fileno())
 
     def __enter__(self) -> SquashWriter:
         return self
@@ -159,7 +159,7 @@ def squash_reader(path: str) -> Iterator[ByteStream]:
     process = _start(["sqfs2tar", "--no-skip", "--root-becomes", ".", path], messages, stdout=subprocess.PIPE)
     assert process.stdout is not None
     output = process.stdout
-    _widen(output.fileno())
+    widen(output.fileno())
     try:
         stream = ByteStream(iter(lambda: os.read(output.fileno(), _READ), b""))
         yield stream
@@ -227,7 +227,7 @@ def _start(
         raise HostError(f"cannot run {command[0]}: {error.strerror}") from None
 
 
-def _widen(pipe: int) -> None:
+def widen(pipe: int) -> None:
     # Linux's number: fcntl has the name only since Python 3.10. Refused to users with many pipes.
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, 1031, _PIPE)

@@ -8,7 +8,6 @@ names of one file are the same number.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
@@ -155,11 +154,11 @@ def _actions(layer: SquashFile, side: Directory) -> list[Action]:
     try:
         for verb, first, second in json.loads(layer.read(content, _MAX_INDEX)):
             if verb == "link":
-                target = b"/".join(names.split_target(os.fsencode(second), layer.path))
+                target = b"/".join(names.split_target(names.from_text(second), layer.path))
                 actions.append(Action(_path(first, layer), target, None))
             else:
                 # Each can be put in one place only: a directory in itself would have no end.
-                node = side.children.pop(os.fsencode(first))
+                node = side.children.pop(names.from_text(first))
                 actions.append(Action(_path(second, layer), b"", node))
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise layer.damaged(f"its index is wrong: {error}") from None
@@ -167,7 +166,7 @@ def _actions(layer: SquashFile, side: Directory) -> list[Action]:
 
 
 def _path(text: str, layer: SquashFile) -> bytes:
-    return b"/".join(names.split(os.fsencode(text), layer.path)) or b"."
+    return b"/".join(names.split(names.from_text(text), layer.path)) or b"."
 
 
 def merge(layers: Sequence[SquashFile]) -> Image:
