@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pinnace.cli.commands import Pinnace
+from pinnace.cli.store import StoreCommands
+
 _LIBRARY = str(Path(__file__).parents[2] / "lib")
 _START = f"import sys; sys.path.insert(0, {_LIBRARY!r}); from pinnace.cli import main; sys.exit(main())"
 
@@ -43,7 +46,12 @@ def test_closed_streams_are_no_error(redirect: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["pull", "images", "inspect", "rm", "doctor", "config", "run"])
+@pytest.mark.parametrize("command", [*Pinnace.names, *(f"store {name}" for name in StoreCommands.names)])
 def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) -> None:
-    done = run(tmp_path, command, "--help")
+    done = run(tmp_path, *command.split(), "--help")
     assert done.returncode == 0 and "Example" in done.stdout
+
+
+def test_a_group_without_a_command_shows_what_there_is(tmp_path: Path) -> None:
+    done = run(tmp_path, "store")
+    assert (done.returncode, done.stderr) == (0, "") and "pinnace store ls" in done.stdout

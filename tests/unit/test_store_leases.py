@@ -78,15 +78,20 @@ def test_an_image_of_which_only_the_file_is_left_is_not_held(image: Image) -> No
     assert not lease.take(image) and lease.descriptor is None
 
 
-def test_an_image_that_is_replaced_while_it_is_locked_is_not_held(
+def test_an_image_that_is_replaced_while_it_is_locked_is_held_as_it_is_now(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def replace_it(*_: object) -> None:
+    lock = fcntl.flock
+
+    def replace_it(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
         Path(image.path + ".new").write_bytes(b"54321")
         os.rename(image.path + ".new", image.path)
+        lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", replace_it)
-    assert not Lease().take(image)
+    with Lease() as lease:
+        assert lease.take(image) and is_held(image)
 
 
 def test_who_removes_an_image_is_waited_for(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:

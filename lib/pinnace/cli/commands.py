@@ -12,23 +12,34 @@ from pinnace.errors import UsageError
 
 
 class Commands(click.Group):
-    """Commands are imported when they are named, in the order in which they are listed here."""
+    """Commands are imported from ``package`` when they are named, in the order of ``names``."""
 
-    #: enroot's users look for this one.
-    aliases = {"import": "pull"}
-    names = ("run", "pull", "images", "inspect", "rm", "login", "logout", "doctor", "config")
+    package: str
+    names: tuple[str, ...]
+    #: Modules of commands that cannot be called as they are, and of further names.
+    aliases: dict[str, str] = {}
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.names)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        name = self.aliases.get(name, name)
-        if name not in self.names:
+        if name not in self.names and name not in self.aliases:
             return None
-        if name == "run":
-            return run
-        command: click.Command = getattr(importlib.import_module(f"pinnace.cli.{name}"), name)
+        name = self.aliases.get(name, name)
+        command: click.Command = getattr(importlib.import_module(f"{self.package}.{name}"), name)
         return command
+
+
+class Pinnace(Commands):
+    """All commands."""
+
+    package = "pinnace.cli"
+    names = ("run", "pull", "images", "inspect", "rm", "store", "login", "logout", "doctor", "config")
+    #: enroot's users look for this one.
+    aliases = {"import": "pull"}
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return run if name == "run" else super().get_command(context, name)
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -40,7 +51,7 @@ def run(arguments: tuple[str, ...]) -> int:
     return launch.main(list(arguments))
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Pinnace, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pinnace")
 def pinnace() -> None:
     """Run OCI images as ordinary users, by hand and under Slurm.

@@ -18,6 +18,7 @@ from pinnace.layers import Format, assemble
 from pinnace.layers.squash import storage_error, sync
 from pinnace.reference import Reference
 from pinnace.sources import LayerBlob
+from pinnace.store import leases
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 from pinnace.store.store import Store
 
@@ -41,6 +42,8 @@ class Workspace:
         self._count = 0
         #: Locks of what is being made.
         self._locks: set[str] = set()
+        #: Descriptors that keep layers in the store, see store.leases.
+        self._leases: list[int] = []
 
     def add_layer(
         self, diff_id: str, make: Make, waiting: Callable[[], None], blob: LayerBlob | None = None
@@ -70,6 +73,7 @@ class Workspace:
 
     def put_layer(self, layer: Layer, temporary: str) -> None:
         """Take a finished file of this workspace into the store; the caller holds the layer's lock."""
+        self._keep(temporary)
         # The file makes the layer complete, so it comes last: there is no layer without its record.
         self._write(self._store.layer_record_path(layer.diff_id), layer.to_json())
         self._publish(temporary, self._store.layer_path(layer.diff_id))
@@ -118,7 +122,12 @@ class Workspace:
 
     def record(self, reference: Reference, resolution: Resolution) -> None:
         """Note what ``reference`` means now."""
-        self._write(self._store.resolution_path(reference, resolution.platform), resolution.to_json())
+        with locks.held(self._store.references_lock):
+            self._write(self._store.resolution_path(reference, resolution.platform), resolution.to_json())
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a small file of the store, or replace it."""
+        self._write(path, content)
 
     def remove(self) -> None:
         """Give up what is not finished; threads that still make something cannot publish it."""
@@ -126,6 +135,8 @@ class Workspace:
         for lock in self._locks.copy():
             with suppress(OSError):
                 os.unlink(lock)
+        while self._leases:
+            os.close(self._leases.pop())
 
     def layer(self, diff_id: str) -> str | None:
         """A name in this workspace for a layer of the store, if it is there."""
@@ -135,12 +146,19 @@ class Workspace:
         """A name in this workspace for the file at ``path``, if there is one."""
         own = self.temporary()
         try:
+            self._keep(path)
             os.link(path, own)
         except FileNotFoundError:
             return None
         except OSError:  # a file system without links
             return path if os.path.exists(path) else None
         return own
+
+    def _keep(self, path: str) -> None:
+        """Let nobody remove the file as one that no image uses: the image's record is yet to come."""
+        descriptor = leases.hold(path)
+        if descriptor is not None:
+            self._leases.append(descriptor)
 
     def temporary(self) -> str:
         """A new path in this workspace."""
@@ -185,7 +203,7 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     # Under this lock a directory and its owner's lock appear together, so that nobody takes
     # a workspace that is being made for one that was left.
     with locks.held(os.path.join(store.root, "locks", "tmp")):
-        _remove_abandoned(store.root)
+        remove_abandoned(store.root)
         try:
             directory = tempfile.mkdtemp(dir=top)
         except OSError as error:
@@ -201,7 +219,7 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
         owner.__exit__(None, None, None)
 
 
-def _remove_abandoned(root: str) -> None:
+def remove_abandoned(root: str) -> None:
     """Remove workspaces and locks of processes that died; the caller holds the lock ``tmp``."""
     for directory in _paths_in(os.path.join(root, "tmp")):
         with suppress(OSError, StoreError), locks.held_if_free(os.path.join(directory, _OWNER)) as free:

@@ -45,27 +45,17 @@ class Lease:
 
     def take(self, image: Image) -> bool:
         """Hold ``image`` from now on. False: it has just been removed, or replaced."""
-        for _ in range(_ATTEMPTS):
-            try:
-                descriptor = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return False
-            except OSError:
-                break
-            locked = _share(descriptor)
-            # What was locked may have been removed between the look-up and the lock.
-            if locked and not _is_there(image, descriptor):
+        try:
+            descriptor = hold(image.path)
+        except FileNotFoundError:
+            return False
+        if descriptor is not None:
+            if not os.path.exists(f"{os.path.splitext(image.path)[0]}.json"):
                 os.close(descriptor)
                 return False
-            if locked:
-                self.release()
-                self.descriptor = descriptor
-                _touch(descriptor)
-                break
-            os.close(descriptor)
-            if locked is None:
-                break
-            time.sleep(_PAUSE)
+            self.release()
+            self.descriptor = descriptor
+            _touch(descriptor)
         if self._job:
             _leave(image, self._job)
         return True
@@ -90,23 +80,43 @@ def job_name(job: int, cluster: str) -> str:
     return f"{job}-{cluster}"
 
 
-def _share(descriptor: int) -> bool | None:
-    """Lock a file for reading. False: somebody is about to remove it; None: its file system cannot lock."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
+def parsed(name: str) -> tuple[str, int, str] | None:
+    """The digits of the image's digest, job and cluster in the name of a job's lease; None: it is none."""
+    image, _, rest = name.partition("-")
+    job, _, cluster = rest.partition("-")
+    if not digests.is_hex(image) or not (job.isascii() and job.isdigit()) or not cluster:
         return None
-    return True
+    return image, int(job), cluster
 
 
-def _is_there(image: Image, descriptor: int) -> bool:
-    try:
-        os.stat(f"{os.path.splitext(image.path)[0]}.json")
-        return os.path.samestat(os.fstat(descriptor), os.stat(image.path))
-    except OSError:
-        return False
+def hold(path: str) -> int | None:
+    """A descriptor that keeps the file at ``path`` from being removed for as long as it is open.
+
+    None: it cannot be had; its file system cannot lock, or somebody holds the file exclusively.
+    Raises FileNotFoundError if the file is not there, or not any more.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # What was locked may have been removed before.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+        except FileNotFoundError:
+            os.close(descriptor)
+            raise
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+    return None
 
 
 def _touch(descriptor: int) -> None:
@@ -120,8 +130,7 @@ def _touch(descriptor: int) -> None:
 
 def _leave(image: Image, job: str) -> None:
     """Write a job's lease, or renew it. A store that is not ours to write to goes without."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(image.path)))
-    path = os.path.join(root, DIRECTORY, f"{digests.hex_of(image.digest)}-{job}")
+    path = os.path.join(image.store, DIRECTORY, f"{digests.hex_of(image.digest)}-{job}")
     with suppress(OSError):
         try:
             descriptor = _created(path)

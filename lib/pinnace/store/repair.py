@@ -121,9 +121,10 @@ def _good_layer(
 def _mend_reference(known: Catalogue, finding: Finding, place: Workspace, form: Format) -> str | None:
     store = known.own
     path = os.path.join(store.root, finding.name)
-    if verification.reference_problem(known, path) is None:
-        return None
-    store.remove_resolution(path)
+    with locks.held(store.references_lock):
+        if verification.reference_problem(known, path) is None:
+            return None
+        store.remove_resolution(path)
     return "removed"
 
 

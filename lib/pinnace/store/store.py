@@ -120,6 +120,11 @@ class Store(Catalogue):
     def lock_path(self, kind: str, digest: str) -> str:
         return os.path.join(self.root, "locks", f"{kind}-{digests.hex_of(digest)}")
 
+    @property
+    def references_lock(self) -> str:
+        """Path of the lock under which references are written and removed."""
+        return os.path.join(self.root, "locks", "references")
+
     def _resolutions_of(self, reference: Reference) -> str:
         # "_" cannot start a part of a repository's name, so that tag c of a/b and the
         # repository a/b/c do not meet.
@@ -134,7 +139,11 @@ class Store(Catalogue):
 
     def resolution(self, reference: Reference, platform: str) -> Resolution | None:
         """What ``reference`` meant when it was last resolved for ``platform``."""
-        content = _read(self.resolution_path(reference, platform))
+        return self.resolution_at(self.resolution_path(reference, platform))
+
+    def resolution_at(self, path: str) -> Resolution | None:
+        """What the file at ``path`` records."""
+        content = _read(path)
         if content is None:
             return None
         try:
@@ -241,7 +250,8 @@ class Store(Catalogue):
         for path, digest in found:
             with locks.held(self.lock_path("image", digest)):
                 if path is not None:
-                    self.remove_resolution(path)
+                    with locks.held(self.references_lock):
+                        self.remove_resolution(path)
                 if path is None or all(other.digest != digest for other in self.resolutions()):
                     removed = digest
                     freed += self._remove_image(digest)
@@ -278,7 +288,7 @@ class Store(Catalogue):
         return _unlink(self.image_path(digest))
 
     def remove_resolution(self, path: str) -> None:
-        """Remove a recorded reference by its file."""
+        """Remove a recorded reference by its file; the caller holds ``references_lock``."""
         _unlink(path)
         self._prune(os.path.dirname(path))
 
