@@ -20,6 +20,7 @@ from pinnace.reference import registry_host
 from pinnace.registry_rules import KEYS as _REGISTRY_KEYS
 from pinnace.registry_rules import Registry
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -114,6 +115,26 @@ def _size(value: Any) -> int:
     return int(digits) * _UNITS[suffix]
 
 
+def _duration(value: Any) -> int:
+    """Seconds, as a number or with a suffix s, m, h, d or w."""
+    text = str(value).strip().lower()
+    suffix = text[-1:] if text[-1:].isalpha() else "s"
+    digits = text.removesuffix(suffix)
+    if not digits.isdecimal() or suffix not in _SECONDS:
+        raise ValueError("a time such as 3600, 12h or 30d is expected")
+    return int(digits) * _SECONDS[suffix]
+
+
+def _share(value: Any) -> str:
+    """A part of something, such as 80%, or a size in bytes."""
+    text = str(value).strip()
+    if not text.endswith("%"):
+        return str(_size(text))
+    if not text[:-1].isdecimal() or int(text[:-1]) > 100:
+        raise ValueError("a percentage such as 80%, or a size such as 200G, is expected")
+    return text
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -174,6 +195,15 @@ KEYS = (
     Key("compression_level", _integer, 1, "level of the compressor (ignored by lz4)"),
     Key("block_size", _size, 128 << 10, "squashfs block size, a power of two from 4K to 1M"),
     Key("max_layer_size", _size, 256 << 30, "bytes a layer may unpack to before it is refused"),
+    Key("gc_max_age", _duration, 0, "how long after its last use gc removes an image; 0: however old it is"),
+    Key("gc_quota", _size, 0, "bytes beyond which gc, and each pull, remove the longest unused; 0: no limit"),
+    Key("gc_low_water", _share, "80%", "what gc then leaves: a part of gc_quota, or a size"),
+    Key(
+        "gc_job_lease",
+        _duration,
+        7 * 86400,
+        "how long a job keeps its images if Slurm cannot be asked for it",
+    ),
     Key("overlay", _one_of("auto", "kernel", "fuse-overlayfs"), "auto", "what makes an image writable"),
     Key("writable_size", _size, 0, "limit of the writable layer in memory; 0: half of the memory"),
     Key("writable", _boolean, False, "leave a container's root writable unless asked otherwise"),

@@ -14,6 +14,7 @@ from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.sources import local, locations, platforms
 from pinnace.store import Image, Store, archive
+from pinnace.store.collection import Jobs
 
 
 def fetch(
@@ -23,14 +24,15 @@ def fetch(
     settings: Settings,
     progress: Callable[[], Progress],
     hold: Callable[[Image], bool] = bool,
+    jobs: Jobs | None = None,
     name: str | None = None,
     platform: str | None = None,
 ) -> tuple[Reference, Image]:
     """The image that ``text`` means, made anew if it changed, and what it is called in the store.
 
-    That is ``name`` if given, else what the file calls it, else ``localhost/FILE``. ``hold`` is
-    that of ``supply.ensure``. Raises ReferenceError, RegistryError, ImageError, StoreError or HostError;
-    the store is sound in each case.
+    That is ``name`` if given, else what the file calls it, else ``localhost/FILE``. ``hold`` and
+    ``jobs`` are those of ``supply.ensure``. Raises ReferenceError, RegistryError, ImageError, StoreError
+    or HostError; the store is sound in each case.
     """
     location = locations.parse(text)
     if location is None:
@@ -42,6 +44,7 @@ def fetch(
             store=store,
             settings=settings,
             hold=hold,
+            jobs=jobs,
             platform=platform,
             progress=progress,
             refresh=True,
@@ -54,7 +57,7 @@ def fetch(
         source = local.open_source(location, store.root, display.message)
         reference = called or local.reference_of(location, source)
         what = "standard input" if location.path == locations.STDIN else text
-        pull = supply.Pull(store, settings, display, hold, source, origin=_origin(location), what=what)
+        pull = supply.Pull(store, settings, display, hold, source, _origin(location), what, jobs)
         return reference, pull.run(reference, platform)
 
 

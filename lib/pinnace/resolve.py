@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pinnace.progress import Progress
+    from pinnace.store.collection import Jobs
 
 
 class Found(NamedTuple):
@@ -39,12 +40,13 @@ def find(
     platform: str | None = None,
     progress: Callable[[], Progress] | None = None,
     job: str = "",
+    jobs: Jobs | None = None,
 ) -> Found:
     """The image named by ``text``: a path (``./image.sqsh``, relative to ``directory``) or a reference.
 
     A reference that is not in the store is pulled first, shown by what ``progress`` gives. ``job``
-    (see ``leases.job_name``) is the job whose further steps may want it. Raises what parsing and
-    pulling raise.
+    (see ``leases.job_name``) is the job whose further steps may want it; ``jobs`` asks Slurm which
+    there are. Raises what parsing and pulling raise.
     """
     if reference.is_path(text):
         path = os.path.join(directory, text)
@@ -58,5 +60,6 @@ def find(
         platform=platform,
         progress=progress,
         hold=lease.take,
+        jobs=jobs,
     )
     return Found(image.path, image.config, image.digest, lease.descriptor)

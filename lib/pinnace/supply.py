@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # all of it imported when something must be pulled
     from pinnace.progress import Progress
     from pinnace.sources import ImageSource, LayerBlob, SourceImage
     from pinnace.store.build import Workspace
+    from pinnace.store.collection import Jobs
     from pinnace.store.store import Catalogue
 
 
@@ -41,6 +42,7 @@ def ensure(
     store: Store,
     settings: Settings,
     hold: Callable[[Image], bool] = bool,
+    jobs: Jobs | None = None,
     platform: str | None = None,
     progress: Callable[[], Progress] | None = None,
     refresh: bool = False,
@@ -49,10 +51,11 @@ def ensure(
     """The image that ``reference`` means for ``platform`` (this machine's unless given), pulled if need be.
 
     ``hold`` is called with the image before anybody could remove it, and tells whether it is still
-    there (see ``store.leases``). The setting ``pull`` (see ``policies``) says when the registry is
-    asked; it always is if ``refresh`` is set. If the digest is as before nothing more is fetched.
-    ``progress`` is called once a registry has to be asked, and closed at the end; nothing is said
-    without it. Raises RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
+    there (see ``store.leases``). ``jobs`` asks Slurm, should the quota make a collection necessary.
+    The setting ``pull`` (see ``policies``) says when the registry is asked; it always is if
+    ``refresh`` is set. If the digest is as before nothing more is fetched. ``progress`` is called
+    once a registry has to be asked, and closed at the end; nothing is said without it. Raises
+    RegistryError, ImageError, StoreError or HostError; the store is sound in each case.
     """
     from pinnace.sources import platforms
 
@@ -70,7 +73,7 @@ def ensure(
 
     with (progress or Progress)() as display, dumps.forbidden():
         try:
-            return Pull(known, settings, display, hold, source).run(reference, platform)
+            return Pull(known, settings, display, hold, source, jobs=jobs).run(reference, platform)
         except RegistryError as error:
             if refresh:
                 raise policies.suggesting(error, reference) from None
@@ -129,9 +132,10 @@ class Pull:
 
     def __init__(
         self, store: Catalogue, settings: Settings, progress: Progress, hold: Callable[[Image], bool],
-        source: ImageSource | None = None, origin: str = "", what: str = "",
+        source: ImageSource | None = None, origin: str = "", what: str = "", jobs: Jobs | None = None,
     ) -> None:  # fmt: skip
         self._hold = hold
+        self._jobs = jobs
         self._origin = origin
         self._what = what
         self._known = catalogue(store, settings)
@@ -160,7 +164,16 @@ class Pull:
             place.record(
                 reference, Resolution(image.digest, described, now, platform, str(reference), self._origin)
             )
+        if self._settings["gc_quota"]:
+            self._keep_quota()
         return image
+
+    def _keep_quota(self) -> None:
+        from pinnace.store import collection
+
+        report = collection.keep_quota(self._store, self._settings, self._jobs, self._known)
+        if report is not None and report.is_over:
+            self._progress.message(report.complaint())
 
     def _made(self, resolved: SourceImage, source: ImageSource, form: Format) -> Image:
         """The image of ``resolved``, made unless it is there or another process makes it."""

@@ -8,6 +8,7 @@ import click
 
 from pinnace import config, imports, progress, supply
 from pinnace.errors import PinnaceError, UsageError
+from pinnace.slurm import jobs
 from pinnace.store import Store, lone, output
 from pinnace.store.leases import Lease
 
@@ -60,6 +61,7 @@ def pull(
                     store=store,
                     settings=settings,
                     hold=lease.take,
+                    jobs=jobs.queue,
                     progress=lambda: progress.for_stream(quiet=quiet, as_json=as_json),
                     name=name,
                     platform=platform,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options
     from pinnace.progress import Progress
+    from pinnace.store.collection import Queue
 
 HELP = """\
 Usage: pinnace run [OPTIONS] IMAGE|PATH.sqsh [--] [COMMAND…]
@@ -100,6 +101,13 @@ def _directory() -> str:
         return os.path.join("/", os.environ.get("PWD", ""))
 
 
+def _jobs() -> Queue | None:
+    """The jobs that have not ended; asked for only when a pull has to make room."""
+    from pinnace.slurm import jobs
+
+    return jobs.queue()
+
+
 def _progress() -> Progress:
     """What a user sees of a pull; loaded only for one."""
     from pinnace.progress import for_stream
@@ -133,7 +141,12 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
             raise UsageError(str(error)) from None
     directory = _directory()
     found = resolve.find(
-        image, settings=settings, directory=directory, platform=last("--platform"), progress=_progress
+        image,
+        settings=settings,
+        directory=directory,
+        platform=last("--platform"),
+        progress=_progress,
+        jobs=_jobs,
     )
     return Options(
         image=found.path,

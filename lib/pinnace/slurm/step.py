@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options
     from pinnace.progress import Progress
+    from pinnace.store.collection import Queue
 
 REQUEST = 0
 ANSWER = 3
@@ -117,6 +118,7 @@ def _options(request: Request, settings: Settings) -> Options:
         directory=request.directory,
         progress=_progress,
         job=job_name(request.job_id, request.environment.get("SLURM_CLUSTER_NAME", "")),
+        jobs=_jobs,
     )
 
     def either(choice: bool | None, name: str) -> bool:
@@ -134,6 +136,13 @@ def _options(request: Request, settings: Settings) -> Options:
         mount_home=either(request.mount_home, "mount_home"),
         writable=either(request.writable, "writable"),
     )
+
+
+def _jobs() -> Queue | None:
+    """The jobs that have not ended; asked for only when a pull has to make room."""
+    from pinnace.slurm import jobs
+
+    return jobs.queue()
 
 
 def _progress() -> Progress:

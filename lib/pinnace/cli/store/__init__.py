@@ -11,7 +11,7 @@ class StoreCommands(Commands):
     """The commands of a store's owner."""
 
     package = "pinnace.cli.store"
-    names = ("ls", "du", "pin", "unpin", "verify", "repair", "import", "export")
+    names = ("ls", "du", "gc", "pin", "unpin", "verify", "repair", "import", "export")
     aliases = {"import": "import_"}
 
 
@@ -23,6 +23,7 @@ def store(context: click.Context) -> None:
     \b
     Examples:
       pinnace store ls
+      pinnace store gc --max-age 30d --quota 200G
       pinnace store pin nvcr.io#nvidia/pytorch:24.09-py3
     """
     if context.invoked_subcommand is None:

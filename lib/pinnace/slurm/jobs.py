@@ -1,0 +1,101 @@
+"""Which jobs have not ended: asked of pyslurm where it is installed and works, else of Slurm's commands.
+
+Both are programs of their own here: a library of another release than the controller's, or one that
+finds no configuration, ends the process that has loaded it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+from pinnace.store.collection import Queue
+
+#: Seconds for an answer; a controller that is down lets its clients wait for longer.
+TIMEOUT = 30
+#: What Slurm calls a job that holds nothing any more and does not come back as it is (squeue(1)).
+_ENDED = frozenset(
+    """BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY
+    PREEMPTED RECONFIG_FAIL REVOKED TIMEOUT""".split()  # noqa: SIM905
+)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Prints [cluster, [[job ID, state], ...]]. First pyslurm since 22.5.3, then the interface before.
+_PYSLURM = """
+import json, pyslurm
+try:
+    jobs = [(job.id, job.state) for job in pyslurm.Jobs.load().values()]
+except AttributeError:
+    jobs = [(number, job["job_state"]) for number, job in pyslurm.job().get().items()]
+try:
+    cluster = pyslurm.slurmctld.Config.load().cluster
+except AttributeError:
+    cluster = pyslurm.config().get()["cluster_name"]
+print(json.dumps([cluster, jobs]))
+"""
+
+
+def queue() -> Queue | None:
+    """The jobs of this cluster that have not ended. None: nobody here can be asked for them."""
+    return _from_pyslurm() or _from_commands()
+
+
+def _from_pyslurm() -> Queue | None:
+    try:
+        if find_spec("pyslurm") is None:
+            return None
+    except (ImportError, ValueError):
+        return None
+    text = _output([sys.executable, "-I", "-c", _PYSLURM])
+    try:
+        cluster, jobs = json.loads(text or "")
+        return Queue(str(cluster), frozenset(int(number) for number, state in jobs if _lasts(str(state))))
+    except (ValueError, TypeError):
+        return None
+
+
+def _from_commands() -> Queue | None:
+    # %A is a number of its own for each task of an array and each part of a heterogeneous job, as in
+    # a step's request. All states are asked for: those that are shown by default differ by release.
+    listing = _output(["squeue", "--noheader", "--all", "--states=all", "--format=%A %T"])
+    settings = _output(["scontrol", "show", "config"]) if listing is not None else None
+    if listing is None or settings is None:
+        return None
+    jobs = set()
+    for line in listing.splitlines():
+        number, _, state = line.strip().partition(" ")
+        if not number.isdigit():
+            return None  # not what we know how to read
+        if _lasts(state.strip()):
+            jobs.add(int(number))
+    for line in settings.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "ClusterName":
+            return Queue(value.strip(), frozenset(jobs))
+    return None
+
+
+def _lasts(state: str) -> bool:
+    """Whether a job in this state may still start steps; COMPLETING and what is unknown may."""
+    return state.partition(" ")[0] not in _ENDED
+
+
+def _output(command: list[str]) -> str | None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    environment["PATH"] = f"{os.environ.get('PATH', '')}:{_PATH}"
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None

@@ -1,0 +1,378 @@
+"""Garbage collection: what is removed from a store, and in which order (docs/architecture.md).
+
+One process collects at a time. Each removal takes the image's or layer's lock, as whoever makes one
+does, and locks the file, which whoever uses it holds; it is decided anew under these locks. Of an
+image the record goes first: it is not there any more from then on. A collection that dies at any
+moment leaves files that no record or image leads to, and the next one removes those.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pinnace import digest as digests
+from pinnace import locks
+from pinnace.config import Settings
+from pinnace.errors import PinnaceError, StoreError
+from pinnace.progress import size
+from pinnace.store import leases, pins
+from pinnace.store.build import remove_abandoned
+from pinnace.store.directories import IMAGES, LAYERS, Opened, is_store
+from pinnace.store.inventory import Inventory, Stored, account, image_names, stored
+from pinnace.store.store import Catalogue, Store
+
+
+class Queue(NamedTuple):
+    """What Slurm says: the jobs of a cluster that have not ended."""
+
+    cluster: str
+    jobs: frozenset[int]
+
+
+#: Asks Slurm; None: it cannot be asked.
+Jobs = Callable[[], "Queue | None"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is to go. Ages are in seconds, ``quota`` and ``low_water`` in bytes; None: no limit.
+
+    ``unreachable``: images that no reference leads to any more go, however old they are.
+    """
+
+    max_age: float | None = None
+    quota: int | None = None
+    low_water: int = 0
+    unreachable: bool = False
+    job_lease: float = 7 * 86400
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """The policy that is configured."""
+        quota = settings["gc_quota"] or None
+        return cls(
+            max_age=settings["gc_max_age"] or None,
+            quota=quota,
+            low_water=low_water(settings["gc_low_water"], quota or 0),
+            job_lease=settings["gc_job_lease"],
+        )
+
+
+@dataclass
+class Removed:
+    """An image that went: by age, for the quota, unreachable or damaged; ``idle`` seconds after its use."""
+
+    digest: str
+    references: list[str]
+    reason: str
+    idle: float
+    freed: int
+
+
+@dataclass
+class Report:
+    """What a collection did, or would do. Sizes in bytes.
+
+    ``kept`` tells, for images that would have gone, why they did not: ``in use``, ``pinned``,
+    ``job ID``, ``being made``. ``busy``: another process was collecting, and nothing was done.
+    """
+
+    images: list[Removed] = field(default_factory=list)
+    layers: int = 0
+    references: list[str] = field(default_factory=list)
+    job_leases: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+    before: int = 0
+    after: int = 0
+    quota: int | None = None
+    busy: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the store takes more than its quota, all the same."""
+        return self.quota is not None and self.after > self.quota
+
+    def complaint(self) -> str:
+        """That the quota does not hold, and what keeps it from holding."""
+        reasons = Counter("kept by jobs" if why.startswith("job") else why for why in self.kept.values())
+        images = ", ".join(f"{number} {why}" for why, number in sorted(reasons.items()))
+        kept = f"images that stay: {images}" if images else "there is nothing more to remove"
+        return f"the store takes {size(self.after)}, its quota is {size(self.quota or 0)}; {kept}"
+
+
+def low_water(share: str, quota: int) -> int:
+    """The bytes that a part of a quota, such as ``80%``, or a size means."""
+    return quota * int(share[:-1]) // 100 if share.endswith("%") else min(quota, int(share))
+
+
+def collect(
+    store: Store, policy: Policy, jobs: Jobs | None, known: Catalogue | None = None, *, dry_run: bool = False
+) -> Report:
+    """Remove what ``policy`` says and nothing uses. With ``dry_run`` only tell what would be removed.
+
+    ``jobs`` asks Slurm; without it leases of jobs count until they are too old. ``known`` has the
+    images that references may lead to, if that is more than ``store``. Raises StoreError if ``store``
+    is none, belongs to another user than root is acting for, or cannot be written to.
+    """
+    if not is_store(store.root):
+        return Report(quota=policy.quota)
+    if os.geteuid() == 0 and os.stat(store.root).st_uid != 0:
+        raise StoreError(
+            f"{store.root} belongs to another user",
+            hint="run it as the store's owner; root would be led wherever he likes",
+            identifier="store-owner",
+        )
+    with Opened(store) as opened:
+        if dry_run:
+            return _Collection(store, opened, policy, jobs, known or store, dry=True).run()
+        try:
+            for part in ("locks", "tmp"):
+                os.makedirs(os.path.join(store.root, part), exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {store.root}: {error.strerror}", hint="run it as the store's owner"
+            ) from None
+        with _free(os.path.join(store.root, "locks", "collection")) as free:
+            if not free:
+                return Report(quota=policy.quota, busy=True)
+            with locks.held(os.path.join(store.root, "locks", "tmp")):
+                remove_abandoned(store.root)
+            return _Collection(store, opened, policy, jobs, known or store).run()
+
+
+def keep_quota(store: Store, settings: Settings, jobs: Jobs | None, known: Catalogue) -> Report | None:
+    """What a pull does at its end: collect if the store has become larger than its quota.
+
+    Whatever goes wrong is not the pull's. None: nothing had to be done, or could be.
+    """
+    with suppress(PinnaceError, OSError):
+        with Opened(store) as opened:
+            taken = account(opened).total
+        if taken > settings["gc_quota"]:
+            return collect(store, Policy.of(settings), jobs, known)
+    return None
+
+
+class _Collection:
+    def __init__(
+        self,
+        store: Store,
+        opened: Opened,
+        policy: Policy,
+        jobs: Jobs | None,
+        known: Catalogue,
+        *,
+        dry: bool = False,
+    ) -> None:
+        self._store = store
+        self._opened = opened
+        self._policy = policy
+        self._jobs = jobs
+        self._known = known
+        self._dry = dry
+        self._ended_leases: set[str] = set()
+        #: The layers of each image that has a record.
+        self._records: dict[str, tuple[str, ...]] = {}
+        self._report = Report(quota=policy.quota)
+
+    def run(self) -> Report:
+        self._ended_leases = self._found_ended()
+        self._inventory = Inventory(self._opened)
+        self._users = self._inventory.layer_users()
+        self._account = account(self._opened)
+        self._report.before = self._account.total
+        self._remove_layers()
+        self._remove_images()
+        self._remove_layers()
+        self._remove_layer_records()
+        self._remove_references()
+        self._remove_leases()
+        # What was freed is what others do not use either, so it is looked at, not reckoned.
+        if self._dry:
+            self._report.after = self._account.total
+        else:
+            self._report.after = account(self._opened).total
+        return self._report
+
+    # Images
+
+    def _remove_images(self) -> None:
+        now = time.time()
+        usable = []
+        for image in list(self._inventory.images.values()):
+            if image.image is not None:
+                usable.append(image)
+            elif not image.foreign:
+                self._remove_image(image, "damaged", now)
+        usable.sort(key=lambda image: image.used_at)
+        for image in usable:
+            if self._policy.max_age is not None and now - image.used_at >= self._policy.max_age:
+                self._remove_image(image, "age", now)
+            elif self._policy.unreachable and not image.references:
+                self._remove_image(image, "unreachable", now)
+        if self._policy.quota is None or self._account.total <= self._policy.quota:
+            return
+        for image in usable:
+            if self._account.total <= self._policy.low_water:
+                break
+            if image.name in self._inventory.images and image.digest not in self._report.kept:
+                self._remove_image(image, "quota", now)
+
+    def _remove_image(self, image: Stored, reason: str, now: float) -> None:
+        with self._removable("image", image.digest) as free:
+            why = self._use(image) if free else "being made"
+            if why is None and not self._dry:
+                why = self._unlink_image(image)
+        if why is not None:
+            if image.image is not None:
+                self._report.kept[image.digest] = why
+            return
+        freed = self._account.remove(self._inventory.files(image, self._users))
+        for layer in image.layers:
+            self._users[layer].discard(image.name)
+            if not self._users[layer]:
+                del self._users[layer]
+        del self._inventory.images[image.name]
+        self._records.pop(image.name, None)
+        removed = Removed(image.digest, image.references, reason, max(0.0, now - image.used_at), freed)
+        if image.file is not None or image.image is not None:
+            self._report.images.append(removed)
+
+    def _use(self, image: Stored) -> str | None:
+        """Why the image cannot go, if so."""
+        if pins.is_pinned(self._store, image.digest):
+            return "pinned"
+        for lease in self._opened.files(leases.DIRECTORY):
+            parsed = leases.parsed(lease)
+            if parsed and parsed[0] == image.name and lease not in self._ended_leases:
+                return f"job {parsed[1]}"
+        if self._dry:
+            with self._opened.locked(IMAGES, f"{image.name}.sqsh") as alone:
+                return None if alone else "in use"
+        return None
+
+    def _unlink_image(self, image: Stored) -> str | None:
+        """Remove an image whose lock is held; gives why it cannot be removed, if so."""
+        with self._opened.locked(IMAGES, f"{image.name}.sqsh") as alone:
+            current = stored(self._opened, image.name) if alone else image
+            # It was used in the meantime, or made anew.
+            changed = (current.image, current.used_at) != (image.image, image.used_at)
+            # A lease of a job was left while the file was held, so it is there by now.
+            if not alone or changed or self._use(image) is not None:
+                return "in use"
+            self._opened.remove(IMAGES, f"{image.name}.json")
+            self._opened.remove(IMAGES, f"{image.name}.sqsh")
+            return None
+
+    # Layers
+
+    def _remove_layers(self) -> None:
+        for name in [name for name in self._inventory.layers if name not in self._users]:
+            with self._removable("layer", digests.PREFIX + name) as free:
+                if free and self._unlink_layer(name):
+                    file = self._inventory.layers.pop(name)
+                    self._report.layers += 1
+                    if self._account.has(file):
+                        self._account.remove([file])
+
+    def _remove_layer_records(self) -> None:
+        """Remove what is left of layers whose making ended before there was a file."""
+        names = [name for name in self._opened.files(LAYERS) if name.endswith(".json")]
+        for name in names:
+            layer = name[: -len(".json")]
+            if digests.is_hex(layer) and layer not in self._inventory.layers and not self._dry:
+                with self._removable("layer", digests.PREFIX + layer) as free:
+                    if free and self._opened.look(LAYERS, f"{layer}.sqsh") is None:
+                        self._opened.remove(LAYERS, name)
+
+    def _unlink_layer(self, name: str) -> bool:
+        with self._opened.locked(LAYERS, f"{name}.sqsh") as alone:
+            # A pull holds its layers until the image's record is there: who is alone sees the record.
+            if not alone or (not self._dry and self._is_needed(name)):
+                return False
+            if not self._dry:
+                self._opened.remove(LAYERS, f"{name}.sqsh")
+                self._opened.remove(LAYERS, f"{name}.json")
+            return True
+
+    def _is_needed(self, layer: str) -> bool:
+        """Whether an image has the layer by now."""
+        for name in image_names(self._opened):
+            if name not in self._records:
+                image = stored(self._opened, name)
+                if image.layers:
+                    self._records[name] = image.layers
+        return any(layer in layers for layers in self._records.values())
+
+    # References and leases
+
+    def _remove_references(self) -> None:
+        for path, resolution in list(self._opened.resolutions()):
+            if self._leads_somewhere(resolution.digest):
+                continue
+            if not self._dry:
+                with locks.held(self._store.references_lock):
+                    # Written anew in the meantime, it may lead to an image that is new as well.
+                    current = self._store.resolution_at(path)
+                    if current is None or self._leads_somewhere(current.digest):
+                        continue
+                    self._store.remove_resolution(path)
+            self._report.references.append(resolution.reference)
+
+    def _leads_somewhere(self, digest: str) -> bool:
+        gone = self._dry and any(image.digest == digest for image in self._report.images)
+        return not gone and self._known.image(digest) is not None
+
+    def _found_ended(self) -> set[str]:
+        """The leases of jobs that have ended."""
+        # Slurm is asked after they were listed: a job that has left one was in the queue by then.
+        found = [name for name in self._opened.files(leases.DIRECTORY) if leases.parsed(name)]
+        queue = self._jobs() if found and self._jobs else None
+        return {name for name in found if self._has_ended(name, queue)}
+
+    def _has_ended(self, lease: str, queue: Queue | None) -> bool:
+        parsed, look = leases.parsed(lease), self._opened.look(leases.DIRECTORY, lease)
+        if parsed is None or look is None:
+            return False
+        _, job, cluster = parsed
+        # Slurm may be set not to show a user the jobs of others (PrivateData, slurm.conf(5)).
+        if queue is not None and queue.cluster == cluster and os.geteuid() in (0, look[1].st_uid):
+            return job not in queue.jobs
+        return time.time() - look[1].st_mtime >= self._policy.job_lease
+
+    def _remove_leases(self) -> None:
+        for name in self._ended_leases:
+            if self._dry or self._opened.remove(leases.DIRECTORY, name):
+                self._report.job_leases += 1
+
+    @contextmanager
+    def _removable(self, kind: str, digest: str) -> Iterator[bool]:
+        if self._dry:
+            yield True
+            return
+        with _free(self._store.lock_path(kind, digest)) as free:
+            yield free
+
+
+@contextmanager
+def _free(path: str) -> Iterator[bool]:
+    """Hold the lock at ``path`` unless somebody else does; its file is gone afterwards."""
+    with ExitStack() as stack:
+        try:
+            free = stack.enter_context(locks.held_if_free(path))
+        except OSError as error:
+            raise StoreError(
+                f"cannot lock {path}: {error.strerror}", hint="run it as the store's owner"
+            ) from None
+        try:
+            yield free
+        finally:
+            if free:
+                with suppress(OSError):
+                    os.unlink(path)
