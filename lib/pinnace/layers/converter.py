@@ -28,9 +28,11 @@ from pinnace.layers.conversion import Limits, convert
 from pinnace.layers.squash import Format, widen
 
 _LENGTH = 4
+# Left at once: after an error a thread may still read standard input, and an interpreter that
+# takes itself down in an orderly way aborts over it.
 _CODE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
-    "from pinnace.layers import converter; sys.exit(converter.main())"
+    "import json, os, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    "from pinnace.layers import converter; os._exit(converter.main())"
 )
 #: Seconds in which a process that is told to give up removes what it has begun.
 _GRACE = 2.0
