@@ -67,6 +67,13 @@ bench: prepare ## Measure starts and pulls beside other tools (PEERS="crun podma
 torture: prepare ## Run the tests that take long
 	$(sudo) $(venv)/python -m pytest -m "torture or sample" $(ARGS)
 
+fuzz: prepare ## Fuzz what reads what strangers wrote (ARGS="image layer --minutes 10")
+	test -f build/fuzz-venv/made || { /usr/bin/python3 -m venv build/fuzz-venv && \
+		{ $(venv)/python -I tests/cluster/requirements.py fast; echo atheris; echo lz4; } | \
+		xargs -d '\n' build/fuzz-venv/bin/pip install --quiet --disable-pip-version-check && \
+		touch build/fuzz-venv/made; }
+	cd tests && PYTHONPATH=../lib:. nice -n 19 ../build/fuzz-venv/bin/python -m fuzz.run $(ARGS)
+
 test-fresh-root: prepare ## Run demo and tests in a new minimal Debian root
 	$(sudo) tests/fresh-root
 
@@ -82,4 +89,4 @@ clean: ## Remove everything that was built
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install demo demo-down test check lint bench torture test-fresh-root prepare clean help
+.PHONY: all install demo demo-down test check lint bench torture fuzz test-fresh-root prepare clean help
