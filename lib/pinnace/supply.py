@@ -232,7 +232,9 @@ class Pull:
 
         from pinnace.layers import conversion
         from pinnace.layers.converter import Converter
+        from pinnace.layers.windows import Windows
 
+        windows = Windows()
         limits = conversion.Limits(self._settings["max_layer_size"])
         stop = Event()
         todo = list(reversed(blobs))
@@ -243,8 +245,8 @@ class Pull:
                 convert = converter.convert if blob.size > _SMALL else conversion.convert
 
                 def read(chunks: Iterator[bytes]) -> None:
-                    with self._shown(blob, chunks, stop) as shown:
-                        convert(shown, blob.diff_id, target, form, limits)
+                    with self._shown(blob, chunks, stop) as shown, windows.room_for(shown) as ready:
+                        convert(ready, blob.diff_id, target, form, limits)
 
                 source.read(resolved, blob, read)
 

@@ -1,5 +1,5 @@
 """The fixtures of tests/integration."""
 
-from integration.conftest import puller
+from integration.conftest import front, puller
 
-__all__ = ["puller"]
+__all__ = ["front", "puller"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-import pinnace
 from integration import faults, sound
 from integration.faults import Front, packed
 from integration.puller import Puller
 from integration.registry import run
 from integration.trees import directory, entry, layer
 from pinnace.registry.bodies import PIECE
+from torture.processes import finish, start
 
 #: Cuts and the bytes that each may cost.
 CUTS = 50
@@ -58,32 +56,13 @@ def undisturbed(registry: Front, tmp_path_factory: pytest.TempPathFactory) -> tu
     """Digests of the objects of a pull that nothing disturbs, and the seconds that it takes."""
     base = tmp_path_factory.mktemp("undisturbed")
     begun = time.monotonic()
-    status, _, said = finish(start(base, registry))
+    status, _, said = finish(start(base, _image(registry)))
     assert status == 0, said
     return sound.objects(base / "store"), time.monotonic() - begun
 
 
-def start(base: Path, registry: Front) -> subprocess.Popen[str]:
-    environment = {
-        "HOME": str(base),
-        "PATH": os.environ["PATH"],
-        "PINNACE_STORE": str(base / "store"),
-        "PYTHONPATH": str(Path(pinnace.__file__).parents[1]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = "import sys; from pinnace.cli import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", command, "pull", "-q", f"{registry.host}/a/b:1"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, said = process.communicate()
-    return process.returncode, out, said
+def _image(registry: Front) -> str:
+    return f"{registry.host}/a/b:1"
 
 
 def seeded(count: int, sample: int) -> list[object]:
@@ -97,7 +76,7 @@ def seeded(count: int, sample: int) -> list[object]:
 def check(base: Path, registry: Front, expected: dict[str, str]) -> None:
     """Nothing in the store is wrong now, and the next pull makes what an undisturbed one makes."""
     assert sound.faults(base / "store", expected) == []
-    status, _, said = finish(start(base, registry))
+    status, _, said = finish(start(base, _image(registry)))
     assert (status, said) == (0, "")
     assert sound.objects(base / "store") == expected
     assert sound.faults(base / "store", expected) == []
@@ -109,7 +88,7 @@ def test_a_pull_is_killed(
     seed: int, registry: Front, undisturbed: tuple[dict[str, str], float], tmp_path: Path
 ) -> None:
     expected, duration = undisturbed
-    process = start(tmp_path, registry)
+    process = start(tmp_path, _image(registry))
     time.sleep(random.Random(seed).uniform(0, duration))
     process.send_signal(signal.SIGKILL)
     finish(process)
@@ -128,7 +107,7 @@ def test_the_disk_is_full(
     room = 64 << 10 if point == 0 else SIZE * 2 * point // 20
     run("mount", "-t", "tmpfs", "-o", f"size={room}", "none", str(store))
     try:
-        status, _, said = finish(start(tmp_path, registry))
+        status, _, said = finish(start(tmp_path, _image(registry)))
         assert status == 1 and said.count("\n") == 1 and "no space left" in said, said
         assert sound.leftovers(store) == []
         run("mount", "-o", f"remount,size={SIZE * 8}", str(store))

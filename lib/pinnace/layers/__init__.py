@@ -1,6 +1,7 @@
 """Layers: from a compressed tar stream to a squashfs file, and from layers to an image.
 
     decompression.py   gzip, zstd and plain streams
+    windows.py         memory that zstd streams may ask for, shared
     stream.py          reading a stream by exact counts
     tar.py             tar headers, read and written
     names.py           names in layers: which are hostile, which are whiteouts

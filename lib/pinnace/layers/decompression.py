@@ -16,22 +16,50 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = tuple(bytes((value, 0x2A, 0x4D, 0x18)) for value in range(0x50, 0x60))
 #: Bytes of output at a time: what one layer's pipeline holds in memory, bombs included.
 _PIECE = 1 << 20
-#: Largest zstd window that is accepted (bytes, a power of two): the memory that a stream may ask for.
+#: Bytes that tell the compression, and of zstd the first frame's window.
+_HEAD = 18
+#: The memory that a zstd stream may ask for: the largest window (bytes) that is accepted.
 _MAX_WINDOW = 1 << 27
+#: Windows that images have, by what builds them: most have 8 MiB, none more than 32. Later frames
+#: may have this much without that the first one says so.
+_USUAL_WINDOW = 1 << 23
+_LATER_WINDOW = 1 << 25
+
+
+def beginning(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """What tells how a stream is compressed, and all of the stream."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= _HEAD:
+            break
+    return head, _chain(head, chunks)
+
+
+def window(head: bytes) -> int:
+    """Bytes of memory that a stream which begins with ``head`` asks for, beyond what each one has."""
+    if head.startswith(_ZSTD_SKIPPABLE):
+        return _MAX_WINDOW  # what it asks for comes later
+    if not head.startswith(_ZSTD):
+        return 0
+    try:
+        import zstandard
+    except ImportError:
+        return 0  # decompressing it will tell
+    try:
+        wanted = zstandard.get_frame_parameters(head).window_size
+    except zstandard.ZstdError:
+        return 0
+    return min(max(wanted, _USUAL_WINDOW), _MAX_WINDOW)
 
 
 def decompressed(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
     """The plain bytes of a layer, in pieces of bounded size. Raises ImageError naming ``name``."""
-    head = b""
-    for chunk in chunks:
-        head += chunk
-        if len(head) >= len(_ZSTD):
-            break
-    whole = _chain(head, chunks)
+    head, whole = beginning(chunks)
     if head.startswith(_GZIP):
         return _gunzip(whole, name)
     if head.startswith(_ZSTD) or head.startswith(_ZSTD_SKIPPABLE):
-        return _unzstd(whole, name)
+        return _unzstd(whole, name, max(window(head), _LATER_WINDOW))
     return whole
 
 
@@ -80,7 +108,7 @@ def _zlib() -> tuple[Callable[[], Any], Any]:
         return (lambda: zlib.decompressobj(wbits=31)), zlib.error
 
 
-def _unzstd(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+def _unzstd(chunks: Iterator[bytes], name: str, largest_window: int) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError:
@@ -89,7 +117,7 @@ def _unzstd(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
             hint="install the Python package zstandard",
         ) from None
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=largest_window)
     source: Any = _Readable(chunks)
     reader = decompressor.stream_reader(source, read_size=1 << 17, read_across_frames=True)
     try:
