@@ -258,13 +258,14 @@ def test_a_file_holds_its_configuration_as_enroot_writes_it(
     target, unpacked = tmp_path / "x.sqsh", tmp_path / "out"
     assert site.command("pull", "-o", str(target), f"oci:{layout.path}")[0] == 0
     run("unsquashfs", "-q", "-n", "-d", str(unpacked), str(target))
-    environment = (unpacked / "etc/environment").read_text()
-    assert "A=1\n" in environment
+    assert "A=1\n" in (unpacked / "etc/environment").read_text()
     assert (unpacked / "etc/f").read_text() == "base" and not (unpacked / "gone").exists()
     ran = subprocess.run(["sh", unpacked / "etc/rc", "echo", "a b"], capture_output=True, text=True)
     assert ran.stdout == "a b\n" and "exec /bin/sh" in (unpacked / "etc/rc").read_text()
+    assert (unpacked / "etc/fstab").read_text() == "" and (unpacked / "etc/rc.local").exists()
+    before = site.store.images()[0].config
     again = site.fetch(str(target))[1]
-    assert again.config == {"Env": environment.splitlines()}
+    assert again.config == {"Env": before["Env"], "Cmd": before["Cmd"]}
 
 
 def test_a_file_without_a_configuration_is_the_stores(site: Site, tmp_path: Path) -> None:

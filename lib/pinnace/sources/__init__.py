@@ -9,6 +9,7 @@ layout.py          OCI layouts, docker_archive.py archives of `docker save`, bot
 archive.py         random access into a tar archive, and on
 blobs.py           content-addressed files in a directory or an archive
 rootfs.py          root file systems: tar archives, squashfs files and, by directory.py, directories;
+enroot.py          the files in them that enroot has for their configuration
 synthetic.py       the manifests that they get
 """
 

@@ -17,13 +17,13 @@ from pinnace.layers import tar
 from pinnace.layers.squash import squash_reader
 from pinnace.layers.stream import ByteStream
 from pinnace.reference import Reference
-from pinnace.sources import LayerBlob, LocalSource, SourceImage, synthetic
+from pinnace.sources import LayerBlob, LocalSource, SourceImage, enroot, synthetic
 from pinnace.sources.archive import File, unreadable
 
 Stream = Callable[[], Iterator[bytes]]
-#: Where enroot writes an image's variables, and the bytes that are read of it.
-_ENVIRONMENT = b"etc/environment"
-_MAX_ENVIRONMENT = 1 << 20
+#: Files that tell an image's configuration, and the bytes that are read of one.
+_FILES = frozenset((enroot.ENVIRONMENT, enroot.SCRIPT, enroot.LOCAL))
+_MAX_FILE = 1 << 20
 
 
 class RootSource(LocalSource):
@@ -78,11 +78,11 @@ def archive(file: File) -> RootSource:
 
 
 class SquashTree:
-    """A squashfs file as a tar stream, and the variables that enroot left in it."""
+    """A squashfs file as a tar stream, and the configuration that enroot left in it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._environment = b""
+        self._files: dict[bytes, bytes] = {}
 
     def source(self) -> RootSource:
         """The ``ImageSource`` of the file."""
@@ -93,20 +93,19 @@ class SquashTree:
             recorded = _Recorded(stream)
             for entry in tar.entries(recorded, self._path):
                 yield recorded.taken()
-                wanted = entry.path.removeprefix(b"./") == _ENVIRONMENT and entry.size <= _MAX_ENVIRONMENT
+                path = entry.path.removeprefix(b"./")
+                wanted = path in _FILES and entry.kind == tar.FILE and entry.size <= _MAX_FILE
                 body = b""
                 for piece in stream.pieces(entry.size + tar.padding(entry.size)):
                     if wanted:
                         body += piece
                     yield bytes(piece)
                 if wanted:
-                    self._environment = body[: entry.size]
+                    self._files[path] = body[: entry.size]
             yield tar.END
 
     def _config(self) -> dict[str, Any]:
-        lines = self._environment.decode("utf-8", "surrogateescape").splitlines()
-        pairs = [line for line in lines if "=" in line and not line.startswith(("#", "="))]
-        return {"Env": [line for line in pairs if "\0" not in line]} if pairs else {}
+        return enroot.config_of(self._files)
 
 
 class _Recorded(ByteStream):

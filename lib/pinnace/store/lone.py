@@ -1,19 +1,17 @@
 """A squashfs file that stands alone: an image's tree, and its configuration where enroot looks for it.
 
-enroot writes the variables to ``/etc/environment`` and what to execute to ``/etc/rc``; a file made so
-runs under enroot, and under Pinnace where there is no store that knows its configuration.
+A file made so runs under enroot, and under Pinnace where there is no store that knows its configuration.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import tempfile
-from typing import Any
 
 from pinnace.layers import Format, assemble, tar
 from pinnace.layers.squash import SquashWriter
+from pinnace.sources import enroot
 from pinnace.store import output
 from pinnace.store.images import Image
 
@@ -25,7 +23,7 @@ def write(image: Image, path: str, form: Format, *, force: bool) -> None:
 
 def make(image: Image, target: str, form: Format) -> None:
     """Write ``target``, which may be there, from ``image``. Raises OSError, StoreError or ImageError."""
-    files = _files(image.config)
+    files = enroot.files_of(image.config, image.reference)
     if files:
         _assemble(image.path, files, target, form)
     else:
@@ -42,39 +40,3 @@ def _assemble(image: str, files: dict[bytes, bytes], target: str, form: Format) 
         assemble([image, top], target, form)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _files(config: dict[str, Any]) -> dict[bytes, bytes]:
-    """What the configuration is in files."""
-    files: dict[bytes, bytes] = {}
-    # A value of several lines cannot be said there.
-    variables = [item for item in config.get("Env") or () if "\n" not in item]
-    if variables:
-        files[b"etc/environment"] = _encoded("".join(f"{item}\n" for item in variables))
-    entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
-    directory = config.get("WorkingDir") or "/"
-    if entrypoint or command or directory != "/":
-        files[b"etc/rc"] = _encoded(
-            _rc(entrypoint, command or ([] if entrypoint else ["/bin/sh"]), directory)
-        )
-    return files
-
-
-def _rc(entrypoint: list[str], command: list[str], directory: str) -> str:
-    where, program = shlex.quote(directory), shlex.join(entrypoint)
-    return "\n".join(
-        (
-            f"mkdir -p {where} 2> /dev/null",
-            f"cd {where} && unset OLDPWD || exit 1",
-            "if [ -s /etc/rc.local ]; then . /etc/rc.local; fi",
-            "if [ $# -gt 0 ]; then",
-            " ".join(("    exec", *([program] if program else []), '"$@"')),
-            "else",
-            f"    exec {shlex.join([*entrypoint, *command])}",
-            "fi\n",
-        )
-    )
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
