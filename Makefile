@@ -33,9 +33,13 @@ install: all ## Install below PREFIX (DESTDIR SYSCONFDIR SLURM_PREFIX PYTHON)
 	$(install) -m 755 bin/pinnace $(DESTDIR)$(PREFIX)/bin/pinnace
 	$(fill) bin/pinnace > $(DESTDIR)$(PREFIX)/bin/pinnace
 	$(install) etc/pinnace.toml $(DESTDIR)$(SYSCONFDIR)/pinnace/pinnace.toml
-	for file in slurm/plugstack.conf.d/pinnace.conf apparmor.d/pinnace; do \
+	for file in slurm/plugstack.conf.d/pinnace.conf apparmor.d/pinnace cron.d/pinnace; do \
 		$(install) etc/$${file#slurm/} $(DESTDIR)$(SYSCONFDIR)/$$file && \
 		$(fill) etc/$${file#slurm/} > $(DESTDIR)$(SYSCONFDIR)/$$file || exit 1; \
+	done
+	for unit in pinnace-gc.service pinnace-gc.timer; do \
+		$(install) etc/systemd/$$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
+		$(fill) etc/systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
 	done
 	for page in $(wildcard docs/man/*.[1-8]); do \
 		$(install) -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; \

@@ -19,10 +19,14 @@ usr/lib/pinnace/pinnace/__init__.py
 usr/lib/slurm/spank_pinnace.so
 usr/libexec/pinnace/pinnace-exec
 usr/share/man/man1/pinnace.1
+usr/share/man/man1/pinnace-store.1
 usr/share/man/man7/srun-container.7
+usr/lib/systemd/system/pinnace-gc.service
+usr/lib/systemd/system/pinnace-gc.timer
 etc/pinnace/pinnace.toml
 etc/slurm/plugstack.conf.d/pinnace.conf
 etc/apparmor.d/pinnace
+etc/cron.d/pinnace
 """
 
 
