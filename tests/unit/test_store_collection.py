@@ -338,6 +338,16 @@ def test_a_job_that_cannot_be_asked_for_counts_for_a_week(
     assert kept(store) == stays
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="to own files for others needs root")
+@pytest.mark.parametrize(("complete", "stays"), [(True, []), (False, [1])])
+def test_a_job_of_another_that_slurm_may_not_show_counts(
+    store: Store, complete: bool, stays: list[int]
+) -> None:
+    os.chown(left_by_job(store, 7), 12345, 12345)
+    collection.collect(store, EVERYTHING, lambda: Queue("blue", frozenset(), complete))
+    assert kept(store) == stays
+
+
 def test_slurm_is_not_asked_if_no_job_has_left_a_lease(store: Store) -> None:
     def never() -> Queue | None:
         raise AssertionError

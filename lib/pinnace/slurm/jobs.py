@@ -23,27 +23,38 @@ _ENDED = frozenset(
 )
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: Prints [cluster, [[job ID, state], ...]]. First pyslurm since 22.5.3, then the interface before.
+#: Prints [[job ID, state], ...]. First pyslurm since 22.5.3, then the interface before.
 _PYSLURM = """
 import json, pyslurm
 try:
     jobs = [(job.id, job.state) for job in pyslurm.Jobs.load().values()]
 except AttributeError:
     jobs = [(number, job["job_state"]) for number, job in pyslurm.job().get().items()]
-try:
-    cluster = pyslurm.slurmctld.Config.load().cluster
-except AttributeError:
-    cluster = pyslurm.config().get()["cluster_name"]
-print(json.dumps([cluster, jobs]))
+print(json.dumps(jobs))
 """
 
 
 def queue() -> Queue | None:
     """The jobs of this cluster that have not ended. None: nobody here can be asked for them."""
-    return _from_pyslurm() or _from_commands()
+    settings = _settings()
+    jobs = _from_pyslurm() if settings else None
+    if settings and jobs is None:
+        jobs = _from_squeue()
+    if jobs is None or "ClusterName" not in settings:
+        return None
+    # slurm.conf(5), PrivateData: only administrators see the jobs of others.
+    private = "jobs" in settings.get("PrivateData", "jobs").split(",")
+    return Queue(settings["ClusterName"], frozenset(jobs), os.geteuid() == 0 or not private)
 
 
-def _from_pyslurm() -> Queue | None:
+def _settings() -> dict[str, str]:
+    """Slurm's configuration, as the controller has it."""
+    text = _output(["scontrol", "show", "config"]) or ""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _from_pyslurm() -> list[int] | None:
     try:
         if find_spec("pyslurm") is None:
             return None
@@ -51,31 +62,22 @@ def _from_pyslurm() -> Queue | None:
         return None
     text = _output([sys.executable, "-I", "-c", _PYSLURM])
     try:
-        cluster, jobs = json.loads(text or "")
-        return Queue(str(cluster), frozenset(int(number) for number, state in jobs if _lasts(str(state))))
+        return [int(number) for number, state in json.loads(text or "") if _lasts(str(state))]
     except (ValueError, TypeError):
         return None
 
 
-def _from_commands() -> Queue | None:
+def _from_squeue() -> list[int] | None:
     # %A is a number of its own for each task of an array and each part of a heterogeneous job, as in
     # a step's request. All states are asked for: those that are shown by default differ by release.
-    listing = _output(["squeue", "--noheader", "--all", "--states=all", "--format=%A %T"])
-    settings = _output(["scontrol", "show", "config"]) if listing is not None else None
-    if listing is None or settings is None:
+    text = _output(["squeue", "--noheader", "--all", "--states=all", "--format=%A %T"])
+    if text is None:
         return None
-    jobs = set()
-    for line in listing.splitlines():
-        number, _, state = line.strip().partition(" ")
-        if not number.isdigit():
-            return None  # not what we know how to read
-        if _lasts(state.strip()):
-            jobs.add(int(number))
-    for line in settings.splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "ClusterName":
-            return Queue(value.strip(), frozenset(jobs))
-    return None
+    pairs = [line.strip().partition(" ") for line in text.splitlines()]
+    try:
+        return [int(number) for number, _, state in pairs if _lasts(state.strip())]
+    except ValueError:
+        return None  # not what we know how to read
 
 
 def _lasts(state: str) -> bool:

@@ -29,10 +29,11 @@ from pinnace.store.store import Catalogue, Store
 
 
 class Queue(NamedTuple):
-    """What Slurm says: the jobs of a cluster that have not ended."""
+    """What Slurm says: the jobs of a cluster that have not ended; all of them, or the caller's alone."""
 
     cluster: str
     jobs: frozenset[int]
+    complete: bool = True
 
 
 #: Asks Slurm; None: it cannot be asked.
@@ -341,8 +342,8 @@ class _Collection:
         if parsed is None or look is None:
             return False
         _, job, cluster = parsed
-        # Slurm may be set not to show a user the jobs of others (PrivateData, slurm.conf(5)).
-        if queue is not None and queue.cluster == cluster and os.geteuid() in (0, look[1].st_uid):
+        shown = queue is not None and (queue.complete or look[1].st_uid == os.geteuid())
+        if queue is not None and queue.cluster == cluster and shown:
             return job not in queue.jobs
         return time.time() - look[1].st_mtime >= self._policy.job_lease
 
