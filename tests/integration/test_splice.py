@@ -68,6 +68,13 @@ def test_the_same_layers_give_the_same_bytes(tmp_path: Path) -> None:
     assert images[0] == images[1]
 
 
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    big = random.Random(2).randbytes(3_000_000)
+    image = flatten([layer([ROOT, entry("f", content=big)]), *random_layers(3)], tmp_path)
+    files = sorted(str(path) for path in tmp_path.glob("[0-9].sqsh"))
+    assert assemble(files, str(tmp_path / "again.sqsh"), Format()) == digest.of_file(str(image))
+
+
 @pytest.mark.parametrize("compressor", ["zstd", "gzip"])
 def test_images_keep_their_layers_compressor(tmp_path: Path, compressor: str) -> None:
     form = Format(compressor=compressor)

@@ -12,8 +12,10 @@ from pinnace.layers.squash import Format
 from pinnace.squashfs.reader import SquashFile
 
 
-def assemble(layer_files: Sequence[str], target: str, form: Format) -> None:
+def assemble(layer_files: Sequence[str], target: str, form: Format) -> str:
     """Write ``target`` from ``layer_files``, the bottom first; the same files give the same bytes.
+
+    Gives the digest of the file, which is as true as what was read of ``layer_files``.
 
     Raises ImageError if the layers don't fit together or cannot be read, StoreError if
     ``target`` cannot be written. After an error there is no ``target``.
@@ -21,7 +23,7 @@ def assemble(layer_files: Sequence[str], target: str, form: Format) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_no_collection())
         layers = [stack.enter_context(SquashFile(path)) for path in layer_files]
-        splice(tree.merge(layers), layers, target, form)
+        return splice(tree.merge(layers), layers, target, form)
 
 
 @contextlib.contextmanager

@@ -14,11 +14,16 @@ import bisect
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import NamedTuple
 
+from pinnace import digest as digests
 from pinnace.errors import ImageError
 from pinnace.layers import tree
 from pinnace.layers.squash import Format, storage_error
@@ -37,8 +42,8 @@ _NOT_BETWEEN_THESE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP,
 _CLONE_RANGE = struct.Struct("<qQQQ")
 
 
-def splice(image: Image, layers: Sequence[SquashFile], target: str, form: Format) -> None:
-    """Write ``image`` to ``target``, complete and synced.
+def splice(image: Image, layers: Sequence[SquashFile], target: str, form: Format) -> str:
+    """Write ``image`` to ``target``, complete and synced; gives the digest of the file.
 
     ``form`` counts for an image without layers; otherwise the layers say how they are compressed.
 
@@ -47,21 +52,31 @@ def splice(image: Image, layers: Sequence[SquashFile], target: str, form: Format
     """
     common = _common_form(layers, form)
     plan = _Plan(image, len(layers))
+    regions = [_Region(layer, files) for layer, files in zip(layers, plan.files)]
+    head = layout.SUPERBLOCK.size + len(common.options)
+    place = head
+    for region in regions:
+        place = region.lay_out(place)
+    superblock, tables = _tables(plan, regions, place, common)
+    tables += bytes(-(place + len(tables)) % _PAGE)
+    copies = [copy for region in regions for copy in region.copies()]
     try:
-        with open(target, "wb") as output:
-            place = len(common.options) + layout.SUPERBLOCK.size
-            regions = []
-            for layer, files in zip(layers, plan.files):
-                region = _Region(layer, files)
-                place = region.copy(output.fileno(), place)
-                regions.append(region)
-            superblock, tables = _tables(plan, regions, place, common)
-            output.write(superblock + common.options)
-            output.seek(place)
-            output.write(tables)
-            output.truncate(output.tell() + -output.tell() % _PAGE)
-            output.flush()
-            os.fsync(output.fileno())
+        # What is written is hashed at the same time, from where it comes: a file of reflinks would
+        # have to be read from the disk.
+        with open(target, "wb") as output, ThreadPoolExecutor(1) as second:
+            stop = Event()
+            try:
+                hashing = second.submit(_digest, superblock + common.options, copies, tables, stop)
+                os.pwrite(output.fileno(), superblock + common.options, 0)
+                for copy in copies:
+                    copy.carry_out(output.fileno())
+                output.seek(place)
+                output.write(tables)
+                output.flush()
+                os.fsync(output.fileno())
+                return digests.PREFIX + hashing.result()
+            finally:
+                stop.set()
     except OSError as error:
         _remove(target)
         raise storage_error(target, error) from None
@@ -171,17 +186,21 @@ class _Region:
         #: Numbers of sets of extended attributes in the image by those in the layer.
         self.xattrs: dict[int, int] = {layout.NONE: layout.NONE}
 
-    def copy(self, output: int, place: int) -> int:
-        """Copy the data to ``place`` and on; returns where it ends."""
+    def lay_out(self, place: int) -> int:
+        """Give the data its places from ``place`` on; returns where it ends."""
         limit = self.layer.superblock.inode_table
         for start, end in self._extents:
             if not layout.SUPERBLOCK.size <= start <= end <= limit:
                 raise self.layer.damaged("a file's data lies outside the file")
             place += (start - place) % _PAGE
-            _copy(self.layer.fileno(), start, output, place, end - start)
             self._moves.append(place - start)
             place += end - start
         return place
+
+    def copies(self) -> Iterator[_Copy]:
+        """What to copy, once it has its places."""
+        for (start, end), move in zip(self._extents, self._moves):
+            yield _Copy(self.layer, start, start + move, end - start)
 
     def start(self, position: int) -> int:
         """Where what lay at ``position`` lies in the image."""
@@ -302,16 +321,57 @@ class _Inodes:
         return found
 
 
-def _copy(source: int, start: int, target: int, place: int, length: int) -> None:
-    """Copy bytes between files, by sharing their blocks where the file system can."""
-    head = min(-start % _PAGE, length)
-    shared = (length - head) // _PAGE * _PAGE
-    if shared and _clone(source, start + head, target, place + head, shared):
-        _copy_bytes(source, start, target, place, head)
-        done = head + shared
-        _copy_bytes(source, start + done, target, place + done, length - done)
-        return
-    _copy_bytes(source, start, target, place, length)
+class _Copy(NamedTuple):
+    """``length`` bytes at ``start`` of a layer's file, which go to ``place`` in the image's."""
+
+    layer: SquashFile
+    start: int
+    place: int
+    length: int
+
+    def carry_out(self, target: int) -> None:
+        """Copy the bytes, by sharing their blocks where the file system can. Raises OSError, ImageError."""
+        start, place, length = self.start, self.place, self.length
+        head = min(-start % _PAGE, length)
+        shared = (length - head) // _PAGE * _PAGE
+        if shared and _clone(self.layer.fileno(), start + head, target, place + head, shared):
+            self._bytes(target, 0, head)
+            self._bytes(target, head + shared, length - head - shared)
+        else:
+            self._bytes(target, 0, length)
+
+    def _bytes(self, target: int, offset: int, length: int) -> None:
+        source, start, place = self.layer.fileno(), self.start + offset, self.place + offset
+        while length:
+            try:
+                count = os.copy_file_range(source, target, length, start, place)
+            except OSError as error:
+                if error.errno not in _NOT_BETWEEN_THESE:
+                    raise
+                count = os.pwrite(target, os.pread(source, min(length, _PIECE), start), place)
+            if count == 0:
+                raise self.layer.damaged("it ends too early")
+            start, place, length = start + count, place + count, length - count
+
+
+def _digest(head: bytes, copies: Sequence[_Copy], tables: bytearray, stop: Event) -> str:
+    """SHA-256 of the image's file; of nothing if ``stop`` is set."""
+    state = hashlib.sha256(head)
+    position = len(head)
+    buffer = bytearray(_PIECE)
+    for copy in copies:
+        state.update(bytes(copy.place - position))
+        position, left = copy.start, copy.length
+        while left and not stop.is_set():
+            with memoryview(buffer)[: min(left, _PIECE)] as piece:
+                count = os.preadv(copy.layer.fileno(), [piece], position)
+                if count == 0:
+                    raise copy.layer.damaged("it ends too early")
+                state.update(piece[:count])
+            position, left = position + count, left - count
+        position = copy.place + copy.length
+    state.update(tables)
+    return state.hexdigest()
 
 
 def _clone(source: int, start: int, target: int, place: int, length: int) -> bool:
@@ -320,19 +380,6 @@ def _clone(source: int, start: int, target: int, place: int, length: int) -> boo
     except OSError:
         return False  # not on this file system, or not between these two
     return True
-
-
-def _copy_bytes(source: int, start: int, target: int, place: int, length: int) -> None:
-    while length:
-        try:
-            count = os.copy_file_range(source, target, length, start, place)
-        except OSError as error:
-            if error.errno not in _NOT_BETWEEN_THESE:
-                raise
-            count = os.pwrite(target, os.pread(source, min(length, _PIECE), start), place)
-        if count == 0:
-            raise OSError(errno.EIO, "the layer's file ends too early")
-        start, place, length = start + count, place + count, length - count
 
 
 def _remove(path: str) -> None:

@@ -98,7 +98,7 @@ class Workspace:
         """
         temporary = self.temporary()
         try:
-            assemble(layers, temporary, form)
+            sha256 = assemble(layers, temporary, form)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{error.filename} has just been removed", hint="try again", identifier="not-in-store"
@@ -106,7 +106,7 @@ class Workspace:
         finished = replace(
             image,
             size=os.stat(temporary).st_size,
-            sha256=digests.of_file(temporary),
+            sha256=sha256,
             created_at=time.time(),
             builder=_BUILDER,
         )
