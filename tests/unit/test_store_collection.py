@@ -419,6 +419,12 @@ def test_a_directory_that_is_no_store_is_refused(found: str | None, tmp_path: Pa
     assert path.exists()
 
 
+def test_a_store_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
+    for part in ("tmp/tmpabc", "locks", "probes"):
+        (tmp_path / part).mkdir(parents=True)
+    assert collect(Store(str(tmp_path))).images == [] and (tmp_path / "tmp" / "tmpabc").exists()
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_where_there_is_nothing_yet_nothing_is_done(exists: bool, tmp_path: Path) -> None:
     root = tmp_path / "store"

@@ -21,6 +21,8 @@ from pinnace.store.usage import Usage
 
 IMAGES, LAYERS, REFERENCES, PINS = "images/sha256", "layers/sha256", "references", "pins"
 PARTS = (IMAGES, LAYERS, REFERENCES, leases.DIRECTORY, PINS, "tmp", "locks")
+#: What may be in a store that is being made, before its description.
+_UNDESCRIBED = frozenset(("tmp", "locks", "probes"))
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _RECORD_SIZE = 16 << 20
 
@@ -149,10 +151,13 @@ class Opened:
 
 
 def is_store(root: str) -> bool:
-    """Whether ``root`` is a store of this version's format. Raises StoreError if it is something else."""
+    """Whether ``root`` is a store of this version's format; False: there is nothing in it as yet.
+
+    Raises StoreError if it is something else.
+    """
     content = None
     with suppress(FileNotFoundError):
-        if not os.listdir(root):
+        if _UNDESCRIBED.issuperset(os.listdir(root)):
             return False
         content = _content(os.path.join(root, "store.json"), None)
         with suppress(ValueError, TypeError, AttributeError):
