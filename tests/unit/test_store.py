@@ -115,6 +115,13 @@ def test_layers_of_other_images_are_kept(store: Store) -> None:
     assert Path(store.layer_path(LAYER)).exists()
 
 
+def test_layers_of_a_pull_in_progress_are_kept(store: Store) -> None:
+    with workspace(store, Format()) as place:
+        assert place.layer(LAYER)
+        store.remove(TAG)
+        assert Path(store.layer_path(LAYER)).exists()
+
+
 def test_removing_what_is_not_there_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError, match=r"h\.io/a/b:9 is not in the store"):
         store.remove(parse("h.io/a/b:9"))

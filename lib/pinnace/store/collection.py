@@ -254,13 +254,13 @@ class _Collection:
             if parsed and parsed[0] == image.name and lease not in self._ended_leases:
                 return f"job {parsed[1]}"
         if self._dry:
-            with self._opened.locked(IMAGES, f"{image.name}.sqsh") as alone:
+            with self._opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
                 return None if alone else "in use"
         return None
 
     def _unlink_image(self, image: Stored) -> str | None:
         """Remove an image whose lock is held; gives why it cannot be removed, if so."""
-        with self._opened.locked(IMAGES, f"{image.name}.sqsh") as alone:
+        with self._opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
             current = stored(self._opened, image.name) if alone else image
             # It was used in the meantime, or made anew.
             changed = (current.image, current.used_at) != (image.image, image.used_at)
@@ -293,7 +293,7 @@ class _Collection:
                         self._opened.remove(LAYERS, name)
 
     def _unlink_layer(self, name: str) -> bool:
-        with self._opened.locked(LAYERS, f"{name}.sqsh") as alone:
+        with self._opened.alone(LAYERS, f"{name}.sqsh") as alone:
             # A pull holds its layers until the image's record is there: who is alone sees the record.
             if not alone or (not self._dry and self._is_needed(name)):
                 return False

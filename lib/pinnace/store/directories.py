@@ -6,12 +6,11 @@ So nothing outside of the store is ever looked at, or removed, as if it were in 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 from pinnace.errors import StoreError
 from pinnace.store import leases, usage
@@ -99,28 +98,9 @@ class Opened:
             raise StoreError(f"cannot remove {path}: {error.strerror}") from None
         return True
 
-    @contextmanager
-    def locked(self, part: str, name: str) -> Iterator[bool]:
-        """Lock a file as one may who removes it. False: somebody uses it, or it cannot be locked."""
-        flags = os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            try:
-                # NFS locks for writing what is open for writing alone.
-                descriptor = os.open(name, flags | os.O_RDWR, dir_fd=self.part(part))
-            except PermissionError:
-                descriptor = os.open(name, flags, dir_fd=self.part(part))
-        except OSError as error:
-            yield isinstance(error, FileNotFoundError)
-            return
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alone = True
-            except OSError:
-                alone = False
-            yield alone
-        finally:
-            os.close(descriptor)
+    def alone(self, part: str, name: str) -> AbstractContextManager[bool]:
+        """Lock a file as one may who removes it, see ``leases.alone``."""
+        return leases.alone(name, self.part(part))
 
     def usages(self) -> Iterator[tuple[str, Usage]]:
         """What all plain files of the store take, with the name of the part that each is in."""

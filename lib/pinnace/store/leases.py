@@ -14,7 +14,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from pinnace import digest as digests
 from pinnace.store.images import Image
@@ -117,6 +118,33 @@ def hold(path: str) -> int | None:
             return None
         os.close(descriptor)
     return None
+
+
+@contextmanager
+def alone(path: str, directory: int | None = None) -> Iterator[bool]:
+    """Lock a file as one may who removes it. False: somebody holds it, or it cannot be locked.
+
+    True if it is not there. ``path`` may be relative to an open ``directory``; it must be no link.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            # NFS locks for writing what is open for writing alone.
+            descriptor = os.open(path, flags | os.O_RDWR, dir_fd=directory)
+        except PermissionError:
+            descriptor = os.open(path, flags, dir_fd=directory)
+    except OSError as error:
+        yield isinstance(error, FileNotFoundError)
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
+    finally:
+        os.close(descriptor)
 
 
 def _touch(descriptor: int) -> None:

@@ -62,7 +62,7 @@ def entries(store: Store) -> list[Entry]:
                 continue
             own = taken.without(inventory.files(image, users))
             layers = [inventory.layers[name] for name in image.layers if name in inventory.layers]
-            with opened.locked(IMAGES, f"{image.name}.sqsh") as alone:
+            with opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
                 in_use = not alone
             found.append(
                 Entry(

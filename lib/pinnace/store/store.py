@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from pinnace import digest as digests
 from pinnace.errors import StoreError
 from pinnace.reference import Reference, parse
+from pinnace.store import leases
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
-    from contextlib import ExitStack
-
     from pinnace.layers import Format
 
 
@@ -275,10 +274,14 @@ class Store(Catalogue):
         """Remove one image; the caller holds its lock. Gives the bytes that were freed."""
         image = self.image(digest)
         freed = self.remove_image(digest)
-        used = {layer for other in self.images() for layer in other.layers}
-        # A pull in progress holds links to the layers that it needs, see store.build.
-        for layer in set(image.layers if image else ()) - used:
-            freed += self.remove_layer(layer)
+        with ExitStack() as stack:
+            # A pull in progress holds its layers until the image's record is there, see store.build.
+            layers = set(image.layers if image else ())
+            free = [one for one in layers if stack.enter_context(leases.alone(self.layer_path(one)))]
+            used = {layer for other in self.images() for layer in other.layers}
+            for layer in free:
+                if layer not in used:
+                    freed += self.remove_layer(layer)
         return freed
 
     def remove_image(self, digest: str) -> int:
