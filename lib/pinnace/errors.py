@@ -18,6 +18,9 @@ An error is raised where the fact is known, with what happened (``message``), wh
 
 from __future__ import annotations
 
+#: Characters of each part of an error's line.
+_LONGEST = 2000
+
 
 class PinnaceError(Exception):
     """Base of all errors that are shown to a user.
@@ -46,11 +49,11 @@ class PinnaceError(Exception):
 
     def __str__(self) -> str:
         """The one line a user sees: what, where and what to do."""
-        text = self.message
+        text = _brief(self.message)
         if self.context:
-            text += f" ({self.context})"
+            text += f" ({_brief(self.context)})"
         if self.hint:
-            text += f"; {self.hint}"
+            text += f"; {_brief(self.hint)}"
         return one_line(text)
 
     def as_dict(self) -> dict[str, str | None]:
@@ -107,6 +110,12 @@ def unexpected(error: Exception) -> PinnaceError:
         hint="set PINNACE_DEBUG=1 to see where, and report it",
         identifier="internal",
     )
+
+
+def _brief(text: str) -> str:
+    """``text`` as far as anybody reads it: some of what it quotes is as long as its author likes."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def one_line(text: str) -> str:
