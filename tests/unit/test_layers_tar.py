@@ -181,6 +181,8 @@ def test_links_cannot_make_a_path_grow_without_end() -> None:
         ("_MAX_NAMES", [symlink(str(number), "t" * 90) for number in range(2)]),
         ("_MAX_XATTRS", [entry("f", pax={"SCHILY.xattr.user.a": "x" * 101})]),
         ("_MAX_OWN_XATTRS", [directory("./"), entry("f", pax={"SCHILY.xattr.user.a": "x" * 101})]),
+        ("_MAX_LOOKS", [symlink("l", "a/../" * 19), *(entry(f"{name}/f") for name in "lmlmlm")]),
+        ("_MAX_LOOKS", [entry("f"), entry("f"), *(entry("d/" * 9 + f"{n}/f") for n in range(3))]),
         ("_MAX_LOOKS", [item for _ in range(60) for item in (entry("a"), directory("a"), entry("a/f"))]),
     ],
 )
@@ -189,6 +191,11 @@ def test_what_is_kept_in_memory_has_limits(
 ) -> None:
     monkeypatch.setattr(filters, limit, 100)
     refused(layer(entries))
+
+
+def test_records_that_say_nothing_of_a_file_are_not_kept() -> None:
+    """A global header may have a hundred thousand, and all entries would copy them."""
+    assert tar._pax(b"17 comment=nobody\n".replace(b"17", b"18") + b"10 path=a\n") == {b"path": b"a"}
 
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L"])

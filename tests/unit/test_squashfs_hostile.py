@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from pinnace.errors import ImageError
-from pinnace.layers import Format, assemble
+from pinnace.layers import Format, assemble, tree
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Superblock
 from pinnace.squashfs.metadata import Damaged, decompressor, reference_of
@@ -220,6 +220,15 @@ def test_an_index_that_the_filter_does_not_write_is_refused(
     actions: object, build: Builder, tmp_path: Path
 ) -> None:
     refused(_with_index(build, tmp_path, json.dumps(actions).encode()))
+
+
+@pytest.mark.parametrize("limit", ["_MAX_STEPS", "_MAX_NAMES"])
+def test_what_links_cost_has_a_limit(
+    limit: str, build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _with_index(build, tmp_path, json.dumps([["put", "d", "a/" * 200 + "b"]]).encode())
+    monkeypatch.setattr(tree, limit, 100)
+    assert "lead too far" in refused(path)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 3000])

@@ -28,7 +28,8 @@ _MAX_XATTRS = 64 << 20
 _MAX_OWN_XATTRS = 64 << 10
 #: Bytes of one's name (Linux's XATTR_NAME_MAX).
 _MAX_XATTR_NAME = 255
-#: Names looked at for directories that become something else within the layer: some minutes.
+#: Names looked at for directories that become something else within the layer, and parts of paths for
+#: links on the way: some minutes.
 _MAX_LOOKS = 1 << 30
 _MAX_SYMLINKS = 40
 _USER = b"user."
@@ -116,11 +117,14 @@ class Filter:
         """``parts`` with this layer's symbolic links followed, within the image's root."""
         if parts == self._resolved[0]:
             return self._resolved[1]
+        if self._kinds.get(b"/".join(parts)) == tar.DIRECTORY:
+            return parts  # then no link is on the way
         done: list[bytes] = []
         todo = list(reversed(parts))
         followed = 0
         while todo:
             part = todo.pop()
+            self._look(len(done) + 1)
             if part == b"..":
                 del done[-1:]
                 continue
@@ -204,9 +208,7 @@ class Filter:
         self._replaced.add(path)
         below = path + b"/"
         if self._kinds.get(path) == tar.DIRECTORY:
-            self._looks += len(self._kinds)
-            if self._looks > _MAX_LOOKS:
-                raise self._malformed("it replaces too many directories by something else")
+            self._look(len(self._kinds))
             for gone in [other for other in self._kinds if other.startswith(below)]:
                 self._forget(gone)
         self._forget(path)
@@ -216,6 +218,11 @@ class Filter:
         self._symlinks.pop(path, None)
         self._aside.pop(path, None)
         self._lower.pop(path, None)
+
+    def _look(self, count: int) -> None:
+        self._looks += count
+        if self._looks > _MAX_LOOKS:
+            raise self._malformed("its names take too long to be resolved")
 
     def _note_parents(self, path: bytes) -> None:
         """Directories that exist because something lies in them."""
@@ -227,9 +234,10 @@ class Filter:
             self._kinds[path] = tar.DIRECTORY
 
     def _below_replaced(self, parents: Parts) -> bool:
-        return bool(self._replaced) and any(
-            b"/".join(parents[:count]) in self._replaced for count in range(1, len(parents) + 1)
-        )
+        if not self._replaced:
+            return False
+        self._look(len(parents) * len(parents) // 2)
+        return any(b"/".join(parents[:count]) in self._replaced for count in range(1, len(parents) + 1))
 
     def _malformed(self, why: str) -> ImageError:
         return tar.malformed(self._layer, why)

@@ -21,6 +21,9 @@ END = bytes(2 * BLOCK)
 #: Go's tar reader has the same limit.
 _MAX_EXTENSION = 1 << 20
 _XATTR = b"SCHILY.xattr."
+_SPARSE = b"GNU.sparse."
+#: Other records that are used. The rest is not kept: those of a global header count for every entry.
+_USED = frozenset((b"path", b"linkpath", b"size", b"mtime"))
 _MAX_MTIME = (1 << 32) - 2
 
 FILE, LINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -106,7 +109,7 @@ def _entries(stream: ByteStream) -> Iterator[Entry]:
 
 def _entry(block: bytes, kind: bytes, size: int, records: dict[bytes, bytes]) -> Entry:
     path = records.get(b"path") or _name(block)
-    if kind == b"S" or (records and any(key.startswith(b"GNU.sparse.") for key in records)):
+    if kind == b"S" or (records and any(key.startswith(_SPARSE) for key in records)):
         raise _Malformed(f"{printable(path)} is stored sparse, which is not supported")
     if kind in _FILES:
         # Before POSIX a directory was a file whose name ends so.
@@ -200,7 +203,8 @@ def _pax(body: bytes) -> dict[bytes, bytes]:
         key, equals, value = body[space + 1 : end - 1].partition(b"=")
         if end <= space or end > len(body) or body[end - 1 : end] != b"\n" or not equals:
             raise _Malformed("an entry has malformed PAX records")
-        records[key] = value
+        if key in _USED or key.startswith((_XATTR, _SPARSE)):
+            records[key] = value
         position = end
     return records
 

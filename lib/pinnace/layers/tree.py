@@ -19,8 +19,10 @@ from pinnace.squashfs.reader import SquashFile
 _MAX_SYMLINKS = 40
 #: Bytes of a layer's index that are read: a path of 4 KiB for each of some ten thousand actions.
 _MAX_INDEX = 64 << 20
-#: Names in one layer: each costs memory.
+#: Names in one layer, and directories that are made because links lead there: each costs memory.
 _MAX_NAMES = 9_000_000
+#: Parts of paths looked at to follow links: some minutes.
+_MAX_STEPS = 1 << 28
 
 #: Where the parts of an inode's number begin.
 KIND, LAYER = 36, 40
@@ -183,6 +185,7 @@ class _Merging:
     def __init__(self, layers: Sequence[SquashFile]) -> None:
         self.image = Image()
         self._layers = layers
+        self._steps = self._made = 0
 
     def add(self, layer: LayerTree, number: int) -> None:
         """Lay ``layer`` on top; its tree is used up."""
@@ -284,12 +287,20 @@ class _Merging:
         followed = 0
         while todo:
             part = todo.pop()
+            self._steps += 1
+            if self._steps > _MAX_STEPS or self._made > _MAX_NAMES:
+                raise ImageError(
+                    "the image's symbolic links lead too far",
+                    hint="build it anew",
+                    identifier="malformed-layer",
+                )
             if part == b"..":
                 del trail[max(1, len(trail) - 1) :]
                 continue
             children = trail[-1].children
             node = children.get(part)
             if node is None and make:
+                self._made += 1
                 node = children[part] = Directory()
             if isinstance(node, Directory):
                 trail.append(node)
