@@ -94,6 +94,7 @@ def test_zstd_layers_of_large_windows(log: int, size: int, front: Front, tmp_pat
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(3600)  # the image may have to be made first
 def test_a_real_image_of_two_gigabytes(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     try:
