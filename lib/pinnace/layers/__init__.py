@@ -5,12 +5,14 @@
     stream.py          reading a stream by exact counts
     tar.py             tar headers, read and written
     names.py           names in layers: which are hostile, which are whiteouts
+    policy.py          what a layer keeps of files' attributes
     filter.py          one pass over a layer's entries: checks, and what tar2sqfs cannot take put aside
     squash.py          the programs tar2sqfs and sqfs2tar
     conversion.py      a layer's blob → its squashfs file
     tree.py            a layer's tree, and layers merged bottom to top
     splice.py          compressed blocks copied, metadata written new
     assembly.py        layers' squashfs files → an image's squashfs file
+    foreign.py         other programs' squashfs files → layers, by the splice
 
 A layer file is squashfs as tar2sqfs writes it, with these conventions: everything belongs to
 root; set-user-ID and set-group-ID bits are gone, and of the extended attributes only ``user.*``

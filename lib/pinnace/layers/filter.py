@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 
 from pinnace.errors import ImageError
-from pinnace.layers import names, tar
+from pinnace.layers import names, policy, tar
 from pinnace.layers.tar import Entry, printable
 
 #: Entries in a layer, directories that only their content implies included: each costs memory here
@@ -26,15 +26,10 @@ _MAX_NAMES = 1 << 30
 _MAX_XATTRS = 64 << 20
 #: Bytes of one file's extended attributes (Linux's XATTR_LIST_MAX and XATTR_SIZE_MAX).
 _MAX_OWN_XATTRS = 64 << 10
-#: Bytes of one's name (Linux's XATTR_NAME_MAX).
-_MAX_XATTR_NAME = 255
 #: Names looked at for directories that become something else within the layer, and parts of paths for
 #: links on the way: some minutes.
 _MAX_LOOKS = 1 << 30
 _MAX_SYMLINKS = 40
-_USER = b"user."
-#: overlayfs in a user namespace keeps its own marks there; an image must not forge them.
-_OVERLAY = b"user.overlay."
 
 Parts = tuple[bytes, ...]
 
@@ -80,11 +75,7 @@ class Filter:
                 return self._marker(parents, parts[-1], path)
         if entry.kind in (tar.CHARACTER, tar.DEVICE):
             if parents[:1] != (b"dev",):
-                raise ImageError(
-                    f"layer {self._layer} holds the device node {printable(path)}",
-                    hint="build the image without it: only those in /dev can be left out",
-                    identifier="device-node",
-                )
+                raise policy.device_node(self._layer, path)
             self._dropped.add(path)
             return None
         if entry.kind == tar.LINK:
@@ -243,21 +234,11 @@ class Filter:
         return tar.malformed(self._layer, why)
 
 
-def _can_be(xattr: bytes) -> bool:
-    """Whether a user's file can have the extended attribute."""
-    return xattr.startswith(_USER) and len(_USER) < len(xattr) <= _MAX_XATTR_NAME and b"\0" not in xattr
-
-
 def _plain(entry: Entry, path: bytes) -> Entry:
     """``entry`` as a layer file keeps it."""
-    # A container's user is never the owner that these bits would change to, and nosuid hides them.
-    mode, link = (0o777, entry.link) if entry.kind == tar.SYMLINK else (entry.mode & 0o1777, b"")
+    mode, link = (0o777, entry.link) if entry.kind == tar.SYMLINK else (entry.mode & policy.KEPT_MODE, b"")
     xattrs = entry.xattrs
     if xattrs:
         kept = entry.kind in (tar.FILE, tar.DIRECTORY)
-        xattrs = {
-            key: value
-            for key, value in xattrs.items()
-            if kept and _can_be(key) and not key.startswith(_OVERLAY)
-        }
+        xattrs = {key: value for key, value in xattrs.items() if kept and policy.keeps_xattr(key)}
     return Entry(path, entry.kind, mode, entry.size, entry.mtime, link, 0, xattrs)
