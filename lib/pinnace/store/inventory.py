@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pinnace import digest as digests
-from pinnace.store import pins
-from pinnace.store.directories import IMAGES, LAYERS, Opened
+from pinnace.store.directories import IMAGES, LAYERS, PINS, Opened
 from pinnace.store.images import BUILD_FORMAT, Image
 from pinnace.store.pins import Pin
 from pinnace.store.usage import Account, Usage
@@ -48,9 +47,9 @@ class Inventory:
                 self.layers[name] = found[0]
         for name in image_names(opened):
             self.images[name] = stored(opened, name)
-        for name in opened.files(pins.DIRECTORY):
+        for name in opened.files(PINS):
             if name in self.images:
-                content = opened.read(pins.DIRECTORY, name) or b""
+                content = opened.read(PINS, name) or b""
                 self.images[name].pin = Pin.from_json(content, digests.PREFIX + name)
         for _, resolution in opened.resolutions():
             image = self.images.get(digests.hex_of(resolution.digest))

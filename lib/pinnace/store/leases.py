@@ -98,7 +98,7 @@ def hold(path: str) -> int | None:
     """
     for _ in range(_ATTEMPTS):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             raise
         except OSError:
@@ -126,7 +126,7 @@ def alone(path: str, directory: int | None = None) -> Iterator[bool]:
 
     True if it is not there. ``path`` may be relative to an open ``directory``; it must be no link.
     """
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         try:
             # NFS locks for writing what is open for writing alone.

@@ -17,10 +17,10 @@ from pinnace.layers import Format
 from pinnace.reference import parse
 from pinnace.sources import platforms
 from pinnace.store.build import workspace
+from pinnace.store.directories import PINS
 from pinnace.store.images import Origin
 from pinnace.store.store import Store
 
-DIRECTORY = "pins"
 #: As many digits as `pinnace images` shows are enough to name an image.
 _DIGITS = 12
 
@@ -66,7 +66,7 @@ def named(store: Store, text: str) -> str:
 
 def path(store: Store, digest: str) -> str:
     """Where the pin of an image lies."""
-    return os.path.join(store.root, DIRECTORY, digests.hex_of(digest))
+    return os.path.join(store.root, PINS, digests.hex_of(digest))
 
 
 def is_pinned(store: Store, digest: str) -> bool:
@@ -98,7 +98,7 @@ def unpin(store: Store, digest: str) -> bool:
 
 def _names(store: Store) -> list[str]:
     try:
-        return [name for name in os.listdir(os.path.join(store.root, DIRECTORY)) if digests.is_hex(name)]
+        return [name for name in os.listdir(os.path.join(store.root, PINS)) if digests.is_hex(name)]
     except OSError:
         return []
 
