@@ -274,6 +274,17 @@ def test_a_file_without_a_configuration_is_the_stores(site: Site, tmp_path: Path
     assert (tmp_path / "x.sqsh").read_bytes() == sqsh(site.store.images()[0])
 
 
+def test_a_file_has_the_directory_that_its_image_names(site: Site, tmp_path: Path) -> None:
+    made = Layout(tmp_path / "layout")
+    (tmp_path / "base.tar").write_bytes(layer([directory("./"), directory("srv", mode=0o700)]))
+    made.add_layer(tmp_path / "base.tar")
+    made.configure("--config.workingdir", "/srv/my/dir")
+    target = tmp_path / "x.sqsh"
+    assert site.command("pull", "-o", str(target), f"oci:{made.path}")[0] == 0
+    listed = run("unsquashfs", "-ll", str(target))
+    assert "squashfs-root/srv/my/dir\n" in listed and "drwx------" in listed  # /srv is as it was
+
+
 @pytest.mark.parametrize(
     ("name", "file"),
     [("lab/tool:1.2", "lab+tool+1.2.sqsh"), ("tool", "tool+latest.sqsh"), ("h.io#a/b/c:x", "a+b+c+x.sqsh")],
