@@ -11,12 +11,14 @@ from contextlib import ExitStack
 from random import Random
 from typing import Any
 
+from fuzz import squash
 from fuzz.guard import files
 from pinnace import squashfs
 from pinnace.errors import ImageError
 from pinnace.layers import Format, assemble, names, tar, tree
 from pinnace.layers.decompression import decompressed
 from pinnace.layers.filter import Filter
+from pinnace.layers.foreign import ForeignFile, adopt, fits
 from pinnace.layers.stream import ByteStream, EndOfStream
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
@@ -129,8 +131,6 @@ def _gunzipped(data: bytes) -> bytes | None:
 
 def image(data: bytes) -> None:
     """Layer files put together: refused, or an image that can be read and is what was merged."""
-    from fuzz import squash
-
     images = squash.split(data)
     with files(*images, b"") as (*paths, target):
         assemble(paths, target, Format())
@@ -138,10 +138,22 @@ def image(data: bytes) -> None:
         verify(paths, target)
 
 
-def verify(paths: list[str], target: str) -> None:
+def foreign(data: bytes) -> None:
+    """Another program's file as a layer: refused, or the same tree as a layer may have it."""
+    with files(squash.split(data)[0], b"") as (path, target):
+        summary = squashfs.check(path)
+        form = Format(summary.compressor, 1, summary.block_size)
+        if not fits(path, form):
+            raise ImageError("its compressor is not known")
+        adopt(path, target, form)
+        squashfs.check(target)
+        verify([path], target, ForeignFile)
+
+
+def verify(paths: list[str], target: str, kind: type[SquashFile] = SquashFile) -> None:
     """The image ``target`` holds the tree of the layers ``paths``, and the same stored bytes."""
     with ExitStack() as stack:
-        layers = [stack.enter_context(SquashFile(path)) for path in paths]
+        layers = [stack.enter_context(kind(path)) for path in paths]
         made = stack.enter_context(SquashFile(target))
         found: dict[tree.Node, int] = {}
         names: Counter[int] = Counter()
@@ -162,10 +174,19 @@ def verify(paths: list[str], target: str) -> None:
             if node.inode >= 0:
                 _same(layers[node.inode >> tree.LAYER], node.inode & tree.POSITION, made, position)
             listed = {name: below for name, _, below in made.listing(directory)}
-            assert list(listed) == sorted(node.children)
-            todo += [(below, listed[name]) for name, below in node.children.items()]
+            children = {
+                name: below
+                for name, below in node.children.items()
+                if kind is SquashFile or isinstance(below, tree.Directory) or not _is_device(below)
+            }
+            assert list(listed) == sorted(children)
+            todo += [(below, listed[name]) for name, below in children.items()]
         for position, count in names.items():
             assert made.inode(position).names == count
+
+
+def _is_device(node: int) -> bool:
+    return tree.kind_of(node) in layout.DEVICES
 
 
 def _same(source: SquashFile, position: int, made: SquashFile, other: int) -> None:
@@ -173,7 +194,10 @@ def _same(source: SquashFile, position: int, made: SquashFile, other: int) -> No
     for attribute in ("kind", "mode", "mtime", "target", "rdev"):
         assert getattr(expected, attribute) == getattr(found, attribute), attribute
     assert found.group == 0
-    assert _xattrs(source, expected.xattrs) == _xattrs(made, found.xattrs)
+    xattrs = _xattrs(made, found.xattrs)
+    assert _xattrs(source, expected.xattrs) == xattrs
+    if isinstance(source, ForeignFile):
+        assert found.mode & ~0o1777 == 0 and all(name.startswith(b"user.") for name in xattrs)
     one, two = expected.content, found.content
     if one is None or two is None:
         assert one is two

@@ -46,20 +46,33 @@ def reached(target: Target, data: bytes) -> Reached:
 
 def minimised(target: Target, inputs: list[bytes], kept: list[bytes]) -> list[bytes]:
     """Of ``inputs`` what is needed besides ``kept``."""
-    have: Reached = set().union(*(reached(target, data) for data in kept))
+    base: Reached = set().union(*(reached(target, data) for data in kept))
+    have = set(base)
     chosen: list[tuple[bytes, Reached]] = []
     for data in sorted(inputs, key=len):
         own = reached(target, data) - have
         if own:
             have |= own
+            data = _shortened(target, data, own)
             chosen.append((data, reached(target, data)))
     for entry in chosen[::-1]:  # later ones may reach all that an earlier one does
-        others = set().union(
-            *(reached(target, data) for data in kept), *(r for d, r in chosen if d != entry[0])
-        )
+        others = base.union(*(found for data, found in chosen if data != entry[0]))
         if entry[1] <= others:
             chosen.remove(entry)
     return [data for data, _ in chosen]
+
+
+def _shortened(target: Target, data: bytes, own: Reached) -> bytes:
+    """``data`` without the blocks that are not needed to reach ``own``."""
+    for length in (4096, 1024, 512):
+        start = 0
+        while start < len(data) > length:
+            shorter = data[:start] + data[start + length :]
+            if own <= reached(target, shorter):
+                data = shorter
+            else:
+                start += length
+    return data
 
 
 def main(sources: list[Path], place: Path) -> None:

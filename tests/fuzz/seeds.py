@@ -63,6 +63,7 @@ def _short(archive: bytes) -> bytes:
 def images(place: Path) -> Iterator[bytes]:
     """Inputs of one or two squashfs files."""
     source = place / "tree"
+    place.mkdir(exist_ok=True)
     _tree(source)
     made: dict[str, bytes] = {}
     for compressor in ("gzip", "xz", "lz4", "zstd", "lzo"):
@@ -114,8 +115,9 @@ def _tree(root: Path) -> None:
     os.setxattr(root / "d", "user.b", b"x" * 300)
     os.setxattr(root / "large", "user.b", b"x" * 300)
     if os.geteuid() == 0:
-        os.mknod(root / "null", 0o20666, os.makedev(1, 3))
-        os.mknod(root / "loop", 0o60600, os.makedev(7, 0))
+        (root / "dev").mkdir()
+        os.mknod(root / "dev" / "null", 0o20666, os.makedev(1, 3))
+        os.mknod(root / "dev" / "loop", 0o60600, os.makedev(7, 0))
         os.setxattr(root / "d" / "e", "trusted.c", b"2")
 
 
@@ -247,7 +249,8 @@ def write(place: Path) -> None:
     """Write all of them below ``place``."""
     with tempfile.TemporaryDirectory() as work:
         found = {
-            "layer": archives(), "image": images(Path(work)), "compression": compressed(),
+            "layer": archives(), "image": images(Path(work)), "foreign": images(Path(work) / "foreign"),
+            "compression": compressed(),
             "manifest": documents(), "archive": saved(), "text": texts(), "request": requests(),
             "credentials": secrets(),
         }  # fmt: skip

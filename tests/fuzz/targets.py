@@ -281,6 +281,7 @@ def _fields(data: bytes, rng: Random, change: Plain) -> bytes:
 TARGETS = {
     "layer": Target(layers.layer, tars.mutated, tars.crossed, 16 << 10),
     "image": Target(layers.image, squash.mutated, squash.crossed, 64 << 10),
+    "foreign": Target(layers.foreign, squash.mutated, squash.crossed, 64 << 10),
     "compression": Target(layers.compression, largest=16 << 10),
     "manifest": Target(_manifest, _json, largest=8 << 10),
     "archive": Target(_archive, _archived, tars.crossed, 32 << 10),
