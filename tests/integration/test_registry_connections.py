@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from integration import faults
+from integration.certificates import Authority
 from integration.faults import Front, packed
 from integration.puller import Puller
 from integration.registry import Layout, Registry, run
@@ -87,34 +87,6 @@ def test_no_more_connections_are_open_than_configured(
     front.put("a/b", "1", [packed(layer([entry(f"f{n}", content=b"x")])) for n in range(12)])
     puller.succeeds(f"{front.host}/a/b:1")
     assert front.most_open <= 2
-
-
-class Authority:
-    """Certificates made by openssl: ``ca.crt``, servers' for 127.0.0.1 and other names, a client's."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.ca = directory / "ca.crt"
-        self._openssl("req", "-x509", "-subj", "/CN=Test authority", "-out", "ca.crt", "-keyout", "ca.key")
-        self.server = self._signed("server", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-        self.other = self._signed("other", "subjectAltName=DNS:localhost,DNS:other.example")
-        self.client = self._signed("client", "extendedKeyUsage=clientAuth")
-
-    def _openssl(self, *arguments: str) -> None:
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9")
-        subprocess.run(["openssl", *arguments, *key], cwd=self.directory, check=True, capture_output=True)
-
-    def _signed(self, name: str, extension: str) -> Path:
-        """A certificate and its key in one file."""
-        certificate, key = f"{name}.crt", f"{name}.key"
-        self._openssl(
-            "req", "-x509", "-subj", f"/CN={name}", "-addext", extension,
-            "-addext", "basicConstraints=critical,CA:FALSE",
-            "-CA", "ca.crt", "-CAkey", "ca.key", "-out", certificate, "-keyout", key,
-        )  # fmt: skip
-        both = self.directory / f"{name}.pem"
-        both.write_bytes((self.directory / certificate).read_bytes() + (self.directory / key).read_bytes())
-        return both
 
 
 @pytest.fixture(scope="module")
