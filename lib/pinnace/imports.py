@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 
+from pinnace import pulls, supply
 from pinnace import reference as references
-from pinnace import supply
 from pinnace.config import Settings
 from pinnace.errors import UsageError
+from pinnace.layers import Format
 from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.sources import local, locations, platforms
@@ -57,7 +58,9 @@ def fetch(
         source = local.open_source(location, store.root, display.message)
         reference = called or local.reference_of(location, source)
         what = "standard input" if location.path == locations.STDIN else text
-        pull = supply.Pull(store, settings, display, hold, source, _origin(location), what, jobs)
+        pull = pulls.Pull(
+            supply.catalogue(store, settings), settings, display, hold, source, _origin(location), what, jobs
+        )
         return reference, pull.run(reference, platform)
 
 
@@ -76,7 +79,7 @@ def take(
     """
     called = _checked(name) if name else None
     known = supply.catalogue(store, settings)
-    form = supply.squash_format(settings, 1)
+    form = Format.of(settings, streams=1)
     if text == locations.STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("standard input is a terminal", hint="pipe an archive into the command")

@@ -38,14 +38,16 @@ def main() -> None:
 
 
 def prepare(text: str, place: Path) -> dict[str, Any]:
-    from pinnace import config, reference, squashfs, supply
+    from pinnace import config, reference, squashfs
+    from pinnace.layers import Format
     from pinnace.layers.decompression import decompressed
     from pinnace.sources import platforms
+    from pinnace.sources.registry import RegistrySource
     from pinnace.store import Store
 
     settings = config.load()
     named = reference.parse(text)
-    source = supply.registry_source(named, settings)
+    source = RegistrySource.of(named, settings)
     image = source.resolve(named, platforms.host())
     stored = Store(settings["store"]).lookup(named, platforms.host(), float("inf"))
     assert stored is not None, "the image has to be pulled first"
@@ -70,7 +72,7 @@ def prepare(text: str, place: Path) -> dict[str, Any]:
         "host": named.registry,
         "layers": layers,
         "workers": workers,
-        "jobs": supply.squash_format(settings).jobs,
+        "jobs": Format.of(settings).jobs,
         "inodes": squashfs.check(stored.path).inodes,
         "inflate": "isal" if "isal" in sys.modules else "zlib",
     }
@@ -119,9 +121,10 @@ def _check(facts: dict[str, Any], place: Path) -> None:
 
 
 def _squash(facts: dict[str, Any], place: Path) -> None:
-    from pinnace import config, supply
+    from pinnace import config
+    from pinnace.layers import Format
 
-    form = supply.squash_format(config.load())
+    form = Format.of(config.load())
 
     def one(number: int) -> None:
         target = place / "made" / f"{number}.sqsh"
@@ -135,12 +138,12 @@ def _squash(facts: dict[str, Any], place: Path) -> None:
 
 
 def _assemble(facts: dict[str, Any], place: Path) -> None:
-    from pinnace import config, supply
-    from pinnace.layers import assemble
+    from pinnace import config
+    from pinnace.layers import Format, assemble
 
     files = [str(_squashed(place, number)) for number in range(len(facts["layers"]))]
     target = place / "made" / "image.sqsh"
-    assemble(files, str(target), supply.squash_format(config.load(), pipelines=1))
+    assemble(files, str(target), Format.of(config.load(), streams=1))
     with target.open("rb") as stream:
         os.fsync(stream.fileno())
 

@@ -31,16 +31,17 @@ def main() -> None:
 
 
 def measure(text: str, directory: Path) -> dict[str, Any]:
-    from pinnace import config, reference, supply
-    from pinnace.layers import Limits, assemble, conversion
+    from pinnace import config, reference
+    from pinnace.layers import Format, Limits, assemble, conversion
     from pinnace.layers.decompression import decompressed
     from pinnace.sources import platforms
+    from pinnace.sources.registry import RegistrySource
 
     settings = config.load()
     named = reference.parse(text)
-    source = supply.registry_source(named, settings)
+    source = RegistrySource.of(named, settings)
     image = source.resolve(named, platforms.host())
-    form = supply.squash_format(settings, pipelines=1)
+    form = Format.of(settings, streams=1)
     limits = Limits(settings["max_layer_size"])
     stages: dict[str, list[float]] = {}
     sizes = []

@@ -27,6 +27,7 @@ from integration.trees import directory, entry, layer
 from pinnace import reference, supply
 from pinnace.errors import PinnaceError, RegistryError
 from pinnace.sources import LayerBlob, SourceImage, Use
+from pinnace.sources.registry import RegistrySource
 from pinnace.store import Image
 
 BASE = [directory("./"), directory("etc"), entry("etc/os-release", content=b"NAME=Test\n")]
@@ -215,7 +216,7 @@ def test_a_digest_takes_no_network(site: Site, image: str) -> None:
 def test_an_unchanged_tag_fetches_nothing_but_its_digest(site: Site, image: str) -> None:
     pulled = site.ensure(image)
     parsed = reference.parse(f"{site.registry.host}/{image}")
-    source = supply.registry_source(parsed, site.settings)
+    source = RegistrySource.of(parsed, site.settings)
     source.resolve = None  # type: ignore[assignment, method-assign]
     assert site.ensure(image, refresh=True, source=source) == pulled
 
@@ -345,7 +346,7 @@ def test_a_pull_that_is_ended_leaves_nothing(number: signal.Signals, site: Site,
 def test_a_failure_is_told_though_another_transfer_stands_still(site: Site, registry: Registry) -> None:
     put_image(registry, "stalled", [one_layer(b"1"), one_layer(b"2")])
     parsed = reference.parse(f"{registry.host}/stalled:1")
-    source = supply.registry_source(parsed, site.settings)
+    source = RegistrySource.of(parsed, site.settings)
     begun, end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def stalled(resolved: SourceImage, blob: LayerBlob, use: Use) -> None:

@@ -6,8 +6,9 @@ import json
 
 import click
 
-from pinnace import config, imports, progress, supply
+from pinnace import config, imports, progress
 from pinnace.errors import PinnaceError, UsageError
+from pinnace.layers import Format
 from pinnace.slurm import jobs
 from pinnace.store import Store, lone, output
 from pinnace.store.leases import Lease
@@ -71,7 +72,7 @@ def pull(
                     click.echo(json.dumps({"event": "error", **error.as_dict()}))
                 raise
             if path:
-                form = supply.squash_format(settings, 1)
+                form = Format.of(settings, streams=1)
                 lone.write(image, output.target(path, reference), form, force=force)
         if as_json:
             facts = {"reference": str(reference), "digest": image.digest, "path": image.path}

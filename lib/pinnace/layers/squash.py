@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from pinnace.config import Settings
 from pinnace.errors import HostError, ImageError, PinnaceError, StoreError
 from pinnace.layers import tar
 from pinnace.layers.stream import ByteStream
@@ -31,6 +32,20 @@ class Format:
     block_size: int = 128 << 10
     jobs: int = 1
 
+    @classmethod
+    def of(cls, settings: Settings, streams: int | None = None) -> Format:
+        """What the settings say.
+
+        The processors are shared by ``streams``, as many as there are connections unless given.
+        """
+        processors = len(os.sched_getaffinity(0))
+        return cls(
+            compressor=settings["compressor"],
+            level=settings["compression_level"],
+            block_size=settings["block_size"],
+            jobs=max(1, processors // (streams or max(1, settings["connections"]))),
+        )
+
     def options(self) -> list[str]:
         level = [] if self.compressor == "lz4" else ["--comp-extra", f"level={self.level}"]
         return [
@@ -41,7 +56,7 @@ class Format:
 
 
 class SquashWriter:
-    """Writes a squashfs file from a tar stream. The file is complete and synced once the block ends well.
+    """Writes a squashfs file from a tar stream. The file is complete once the block ends well.
 
     If it ends with an exception tar2sqfs is ended and ``target`` removed. If this process dies
     tar2sqfs sees the end of its input and ends as well; it never renames anything.
@@ -117,11 +132,6 @@ class SquashWriter:
             failure = self._failure()
             self._abandon()
             raise failure
-        try:
-            sync(self.target)
-        except OSError as error:
-            self._abandon()
-            raise storage_error(self.target, error) from None
 
     def _close(self) -> None:
         os.close(self._messages)

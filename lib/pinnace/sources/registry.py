@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from pinnace.config import Settings
+from pinnace.credentials import keyrings
 from pinnace.reference import Reference
-from pinnace.registry import RegistryClient
+from pinnace.registry import RegistryClient, connect
 from pinnace.sources import ImageSource, LayerBlob, SourceImage, Use, selection
 from pinnace.sources.manifests import Descriptor
 
@@ -15,6 +17,17 @@ class RegistrySource(ImageSource):
 
     def __init__(self, client: RegistryClient) -> None:
         self._client = client
+
+    @classmethod
+    def of(
+        cls, reference: Reference, settings: Settings, warn: Callable[[str], None] | None = None
+    ) -> RegistrySource:
+        """The registry of ``reference``, reached as ``settings`` say.
+
+        ``warn`` takes what a user should know about his credentials and his mirrors.
+        """
+        keys = keyrings(reference, settings, warn)
+        return cls(connect(reference.registry, settings, keys, warn))
 
     def current_digest(self, reference: Reference) -> str | None:
         """The digest that ``reference`` has now, by one request without a body."""

@@ -170,8 +170,6 @@ class Workspace:
         try:
             with open(temporary, "wb") as stream:
                 stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
         except OSError as error:
             raise storage_error(temporary, error) from None
         self._publish(temporary, path)
@@ -179,6 +177,7 @@ class Workspace:
     def _publish(self, temporary: str, path: str) -> None:
         directory = os.path.dirname(path)
         try:
+            sync(temporary)
             os.makedirs(directory, exist_ok=True)
             os.rename(temporary, path)
             sync(directory)

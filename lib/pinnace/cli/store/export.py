@@ -9,6 +9,7 @@ import click
 
 from pinnace import config, exports, reference, supply
 from pinnace.errors import UsageError
+from pinnace.layers import Format
 from pinnace.store import Store
 
 
@@ -41,7 +42,7 @@ def export(images: tuple[str, ...], target: str, form: str | None, force: bool, 
     known = supply.catalogue(Store(settings["store"]), settings)
     parsed = [reference.parse(text) for text in images]
     found = [(one, supply.recorded(known, one, platform)) for one in parsed]
-    squash = supply.squash_format(settings, 1)
+    squash = Format.of(settings, streams=1)
     if target == "-" and os.isatty(1):
         raise UsageError("standard output is a terminal", hint="redirect it to a file or a pipe")
     if (form or ("tar" if target.endswith(".tar") else "sqsh")) == "tar":

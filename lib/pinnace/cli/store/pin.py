@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pinnace import config, digest, supply
+from pinnace import config, digest
+from pinnace.layers import Format
 from pinnace.store import Store, pins
 
 
@@ -20,6 +21,6 @@ def pin(images: tuple[str, ...], quiet: bool) -> None:
     store = Store(settings["store"])
     for text in images:
         found = pins.named(store, text)
-        pins.pin(store, found, text, supply.squash_format(settings))
+        pins.pin(store, found, text, Format.of(settings))
         if not quiet:
             click.echo(f"pinned {text} ({digest.short(found)})")

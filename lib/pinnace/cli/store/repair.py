@@ -9,6 +9,7 @@ import click
 
 from pinnace import config, supply
 from pinnace.cli.store.verify import describe
+from pinnace.layers import Format
 from pinnace.store import Store
 from pinnace.store import repair as repairs
 
@@ -26,7 +27,7 @@ def repair(as_json: bool) -> int:
     known = supply.catalogue(Store(settings["store"]), settings)
     failed = False
     done = []
-    for one in repairs.repair(known, supply.squash_format(settings, 1)):
+    for one in repairs.repair(known, Format.of(settings, streams=1)):
         failed |= not one.done
         if as_json:
             done.append({**asdict(one.finding), "action": one.action, "done": one.done})
