@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import tarfile
 from collections.abc import Callable, Iterator
 
@@ -89,6 +90,20 @@ def test_who_gave_a_wrong_layer_is_named_if_nobody_has_the_right_one(
     said = puller.fails(f"{front.host}/a/b:1")
     # What a layer is refused for is told at once: that its bytes are wrong as well would be known at the end.
     assert f"blob {BLOB} of {front.host}/a/b is" in said or "device node" in said, said
+
+
+@pytest.mark.parametrize("at", [0, 3 << 20, -1])
+def test_a_large_layer_that_a_mirror_gives_wrong_comes_from_the_registry(
+    at: int, puller: Puller, front: Front, mirror: Front
+) -> None:
+    """A process of its own converts it."""
+    large = packed(layer([entry("data", content=random.Random(1).randbytes(6 << 20))]))
+    for each in (front, mirror):
+        each.put("a/b", "2", [large])
+    digest_of_large = faults.digest_of(large[0])
+    mirror.blobs[digest_of_large] = changed(at % len(large[0]))(large[0])
+    puller.succeeds(f"{front.host}/a/b:2")
+    assert front.paths(digest_of_large)
 
 
 def test_a_configuration_that_a_mirror_gives_wrong_comes_from_the_registry(
