@@ -120,7 +120,7 @@ def _duration(value: Any) -> int:
     text = str(value).strip().lower()
     suffix = text[-1:] if text[-1:].isalpha() else "s"
     digits = text.removesuffix(suffix)
-    if not digits.isdecimal() or suffix not in _SECONDS:
+    if not (digits.isascii() and digits.isdigit()) or suffix not in _SECONDS:
         raise ValueError("a time such as 3600, 12h or 30d is expected")
     return int(digits) * _SECONDS[suffix]
 
@@ -130,7 +130,7 @@ def _share(value: Any) -> str:
     text = str(value).strip()
     if not text.endswith("%"):
         return str(_size(text))
-    if not text[:-1].isdecimal() or int(text[:-1]) > 100:
+    if not (text.isascii() and text[:-1].isdigit()) or int(text[:-1]) > 100:
         raise ValueError("a percentage such as 80%, or a size such as 200G, is expected")
     return text
 

@@ -33,6 +33,9 @@ def run(store: Path, *arguments: str, redirect: str = "") -> subprocess.Complete
         (["rm"], "Missing argument 'IMAGE...'; see `pinnace rm --help`"),
         (["images", "--frob"], "see `pinnace images --help`"),
         (["run"], "no image is given"),
+        (["store", "gc", "--max-age", "soon"], "a time such as 3600, 12h or 30d is expected (--max-age)"),
+        (["store", "gc", "--quota", "much"], "a size such as 4096, 512M or 2G is expected (--quota)"),
+        (["store", "gc", "--low-water", "80%"], "there is none; give --quota"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pwd
 from pathlib import Path
 
@@ -118,4 +119,33 @@ def test_only_the_administrators_files_allow_commands_for_passwords(tmp_path: Pa
         load(tmp_path, PINNACE_CREDENTIAL_COMMANDS="true")
     write(tmp_path / "home" / "pinnace" / "pinnace.toml", "credential_commands = true\n")
     with pytest.raises(ConfigurationError, match="administrator's to set"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), (90, 90), ("90s", 90), ("5m", 300), ("12h", 43200), ("30d", 2592000), ("1w", 604800)],
+)
+def test_times_have_units(tmp_path: Path, text: object, seconds: int) -> None:
+    write(tmp_path / "pinnace.toml", f"gc_max_age = {json.dumps(text)}\n")
+    assert load(tmp_path)["gc_max_age"] == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "1.5h", "-1", "1 fortnight", "٣d"])
+def test_what_is_no_time_is_refused(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "pinnace.toml", f"gc_max_age = {json.dumps(text)}\n")
+    with pytest.raises(ConfigurationError, match="a time such as 3600, 12h or 30d is expected"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "kept"), [("80%", "80%"), ("200G", str(200 << 30)), (4096, "4096")])
+def test_a_low_water_mark_is_a_part_or_a_size(tmp_path: Path, text: object, kept: str) -> None:
+    write(tmp_path / "pinnace.toml", f"gc_low_water = {json.dumps(text)}\n")
+    assert load(tmp_path)["gc_low_water"] == kept
+
+
+@pytest.mark.parametrize("text", ["101%", "%", "-1%", "much"])
+def test_what_is_no_part_is_refused(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "pinnace.toml", f"gc_low_water = {json.dumps(text)}\n")
+    with pytest.raises(ConfigurationError, match="expected"):
         load(tmp_path)

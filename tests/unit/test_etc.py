@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,14 @@ def test_every_default_is_explained() -> None:
 
 def test_nothing_is_set_as_installed() -> None:
     assert tomllib.loads(_FILE.read_text()) == {}
+
+
+def test_the_line_for_cron_is_to_be_enabled_and_is_one_for_the_shell_then() -> None:
+    lines = _FILE.with_name("cron.d").joinpath("pinnace").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#") and "=" not in line] == []
+    (line,) = (line[1:] for line in lines if re.match(r"#\d", line))
+    *when, user, command = line.split(maxsplit=6)
+    assert len(when) == 5 and user == "pinnace"
+    assert "%" not in command.replace(r"\%", "")  # cron(5): a line would end there
+    command = command.replace(r"\%", "%").replace("sleep", "test -1 -le").replace("@BINDIR@/pinnace", "echo")
+    assert subprocess.run(command, shell=True, capture_output=True, text=True).stdout == "store gc --quiet\n"

@@ -110,6 +110,15 @@ def test_nobody_can_keep_a_container_from_starting(image: Image, monkeypatch: py
         assert lease.take(image) and lease.descriptor is None
 
 
+def test_an_image_whose_removal_takes_long_is_not_held(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    Path(image.path).with_suffix(".json").unlink()
+    with open(image.path, "rb") as remover:
+        fcntl.flock(remover, fcntl.LOCK_EX)
+        assert not Lease(job_name(7, "blue")).take(image)
+    assert left(image) == []
+
+
 def test_a_file_system_without_locks_is_no_obstacle(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")

@@ -50,16 +50,18 @@ class Lease:
             descriptor = hold(image.path)
         except FileNotFoundError:
             return False
+        # The record goes first: what has none is being removed, however long that takes.
+        is_there = os.path.exists(f"{os.path.splitext(image.path)[0]}.json")
         if descriptor is not None:
-            if not os.path.exists(f"{os.path.splitext(image.path)[0]}.json"):
+            if not is_there:
                 os.close(descriptor)
                 return False
             self.release()
             self.descriptor = descriptor
             _touch(descriptor)
-        if self._job:
+        if self._job and is_there:
             _leave(image, self._job)
-        return True
+        return is_there
 
     def __enter__(self) -> Lease:
         return self

@@ -9,7 +9,7 @@ import click
 
 from pinnace import config, digest, progress, supply
 from pinnace.cli.store import words
-from pinnace.errors import UsageError, one_line
+from pinnace.errors import ConfigurationError, UsageError, one_line
 from pinnace.slurm import jobs
 from pinnace.store import Store
 from pinnace.store.collection import Policy, Report, collect, low_water
@@ -68,7 +68,11 @@ def _policy(settings: config.Settings, max_age: str | None, quota: str | None, l
     """The configured policy with what the command line says instead; a 0 there is a limit, too."""
     for name, value in (("gc_max_age", max_age), ("gc_quota", quota), ("gc_low_water", low)):
         if value is not None:
-            settings.set(name, value, f"--{name[3:].replace('_', '-')}")
+            option = f"--{name[3:].replace('_', '-')}"
+            try:
+                settings.set(name, value, option)
+            except ConfigurationError as error:
+                raise UsageError(str(error)) from None
     policy = Policy.of(settings)
     if max_age is not None:
         policy = replace(policy, max_age=settings["gc_max_age"])
