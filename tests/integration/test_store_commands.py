@@ -206,7 +206,10 @@ def kill(process: subprocess.Popen[bytes], after: float) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("seed", range(4))
+_SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(3, 60))]
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
 def test_a_killed_import_export_or_repair_leaves_whole_objects_and_temporary_files(
     seed: int, site: Site, target: Site, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from eyes import Eyes
 from pinnace import config
-from pinnace.errors import ConfigurationError
+from pinnace.errors import ConfigurationError, StoreError
 from pinnace.layers import Format, assemble
 from pinnace.reference import parse
 from pinnace.store import Image, Store
@@ -124,6 +124,15 @@ def test_an_image_that_every_user_may_write_to_is_not_used(stacked: Stack) -> No
     add(stacked.site, ONE, 990)
     Path(stacked.site.image_path(ONE)).chmod(0o666)
     assert found(stacked) is None and "every user may write to" in stacked.told[0]
+
+
+def test_what_another_store_has_is_not_removed_and_that_is_told(stacked: Stack) -> None:
+    add(stacked.site, ONE, 990)
+    with pytest.raises(StoreError, match=f"it is in {stacked.site.root}, which is only read"):
+        stacked.stack.remove(TAG)
+    add(stacked.own, ONE, 990)
+    assert stacked.stack.remove(TAG).image == ONE
+    assert stacked.site.image(ONE) is not None and stacked.own.image(ONE) is None
 
 
 def test_a_missing_store_is_told_once_when_it_is_needed(stacked: Stack) -> None:

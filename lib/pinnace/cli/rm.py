@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pinnace import config, progress, reference
+from pinnace import config, progress, reference, supply
 from pinnace.cli import fail
 from pinnace.errors import StoreError
 from pinnace.store import Store
@@ -19,7 +19,8 @@ def rm(images: tuple[str, ...], quiet: bool) -> int:
     Containers that run from a removed image keep it until they end. Images that are not in the store are
     named, and the exit status is 1 then.
     """
-    store = Store(config.load()["store"])
+    settings = config.load()
+    store = supply.catalogue(Store(settings["store"]), settings)
     status = 0
     for parsed in [reference.parse(image) for image in images]:
         try:

@@ -18,7 +18,7 @@ from pinnace import squashfs
 from pinnace.errors import ImageError, StoreError, one_line
 from pinnace.reference import Reference
 from pinnace.store.images import BUILD_FORMAT, Image, Resolution
-from pinnace.store.store import Catalogue, Store
+from pinnace.store.store import Catalogue, Removal, Store
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
@@ -123,6 +123,16 @@ class StackedStore(Catalogue):
             with self._forgiving(other):
                 found += other.listing()
         return found
+
+    def remove(self, reference: Reference) -> Removal:
+        """Remove ``reference`` from ``own``. Raises StoreError, also if it is in another store alone."""
+        try:
+            return self.own.remove(reference)
+        except StoreError as error:
+            for other in filter(self._may_use, self._others):
+                if error.identifier == "not-in-store" and other.named(reference):
+                    error.hint = f"it is in {other.root}, which is only read"
+            raise
 
     # What may be used
 

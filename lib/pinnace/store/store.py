@@ -71,6 +71,10 @@ class Catalogue:
         """The store that is written to."""
         raise NotImplementedError
 
+    def remove(self, reference: Reference) -> Removal:
+        """Remove ``reference`` from ``own``, see ``Store.remove``."""
+        raise NotImplementedError
+
     def stores(self) -> list[Store]:
         """The stores that are looked at, in order."""
         return [self.own]
@@ -231,7 +235,7 @@ class Store(Catalogue):
         """
         from pinnace import locks
 
-        found = self._named(reference)
+        found = self.named(reference)
         if not found:
             raise StoreError(
                 f"{reference} is not in the store",
@@ -256,7 +260,7 @@ class Store(Catalogue):
                     freed += self._remove_image(digest)
         return Removal(removed, freed)
 
-    def _named(self, reference: Reference) -> list[tuple[str | None, str]]:
+    def named(self, reference: Reference) -> list[tuple[str | None, str]]:
         """The resolution files of ``reference`` with the image of each; no file: the image itself."""
         found: list[tuple[str | None, str]] = []
         for path in sorted(self._resolution_files(self._resolutions_of(reference))):
