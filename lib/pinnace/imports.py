@@ -55,7 +55,7 @@ def fetch(
     platform = platforms.parse(platform) if platform else platforms.host()
     supply.load_site_packages()
     with progress() as display:
-        source = local.open_source(location, store.root, display.message)
+        source = local.open_source(location, store.root, display.message, Format.of(settings))
         reference = called or local.reference_of(location, source)
         what = "standard input" if location.path == locations.STDIN else text
         pull = pulls.Pull(

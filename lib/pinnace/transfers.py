@@ -111,6 +111,8 @@ class Transfers:
         )
 
     def _make(self, blob: LayerBlob, target: str, form: Format) -> None:
+        if self._source.make(self._image, blob, target):
+            return
         with self._converter() as converter:
             convert = converter.convert if blob.size > _SMALL else conversion.convert
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import pinnace
 from integration.registry import run
 from integration.trees import describe
 from integration.views import kernel
+from pinnace import digest
+from pinnace import reference as references
 from pinnace.errors import ImageError
 from pinnace.layers import Format, foreign
+from pinnace.sources.squash_file import SquashFileSource
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of several owners need root")
 
@@ -35,7 +43,7 @@ def packed(tree: Path, *options: str) -> Path:
 
 def adopted(tree: Path) -> Path:
     target = tree.with_name("layer.sqsh")
-    foreign.adopt(str(packed(tree)), str(target), FORM)
+    foreign.adopt(str(packed(tree)), str(target))
     return target
 
 
@@ -116,3 +124,51 @@ def test_small_files_are_read(tree: Path) -> None:
     with foreign.ForeignFile(str(packed(tree))) as file:
         wanted = frozenset((b"etc/rc", b"etc/environment", b"etc/link", b"etc/rc/below", b"no"))
         assert file.files(wanted, 100) == {b"etc/rc": b"exec true\n"}
+
+
+def test_pull_takes_a_fitting_file_over_with_its_configuration(tree: Path, tmp_path: Path) -> None:
+    (tree / "etc").mkdir()
+    (tree / "etc/environment").write_text("PATH=/bin\n")
+    (tree / "data").write_bytes(os.urandom(300_000))
+    theirs = packed(tree)
+    inspected = pulled(tmp_path, theirs)
+    assert inspected["config"] == {"Env": ["PATH=/bin"]}
+    assert inspected["layers"] == [digest.of_file(str(theirs))]
+    with kernel(Path(inspected["path"]), tmp_path / "kernel") as place:
+        assert describe(place) == describe(tree)
+
+
+def test_pull_compresses_another_file_anew(tree: Path, tmp_path: Path) -> None:
+    (tree / "data").write_bytes(os.urandom(300_000))
+    theirs = packed(tree, "-b", "1M")
+    inspected = pulled(tmp_path, theirs)
+    assert inspected["layers"] != [digest.of_file(str(theirs))]
+    with kernel(Path(inspected["path"]), tmp_path / "kernel") as place:
+        assert describe(place) == describe(tree)
+
+
+def test_a_file_that_changes_meanwhile_is_an_error(tree: Path, tmp_path: Path) -> None:
+    (tree / "data").write_bytes(b"1")
+    source = SquashFileSource(str(packed(tree)))
+    image = source.resolve(references.parse("a"), "linux/amd64")
+    (tree / "data").write_bytes(b"2")
+    packed(tree)
+    with pytest.raises(ImageError, match="was changed while it was read"):
+        source.make(image, image.layers[0], str(tmp_path / "layer"))
+    assert not (tmp_path / "layer").exists()
+
+
+def pulled(place: Path, file: Path) -> dict[str, Any]:
+    """What `pinnace inspect` tells of the file once it is pulled."""
+    environment = {
+        "HOME": str(place),
+        "PATH": os.environ["PATH"],
+        "PINNACE_STORE": str(place / "store"),
+        "PYTHONPATH": str(Path(pinnace.__file__).parents[1]),
+    }
+    command = [sys.executable, "-c", "import sys; from pinnace.cli import main; sys.exit(main())"]
+    for arguments in (["pull", "-q", str(file), "--name", "theirs"], ["inspect", "theirs"]):
+        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -30,7 +30,7 @@ def fits(path: str, form: Format) -> bool:
     return alike and form.compressor in _COMPRESSORS
 
 
-def adopt(path: str, target: str, form: Format) -> None:
+def adopt(path: str, target: str) -> None:
     """Write ``target``, a layer's file, from a squashfs file that ``fits``.
 
     Raises ImageError if it is damaged or holds what no layer may, StoreError if ``target`` cannot
@@ -39,7 +39,7 @@ def adopt(path: str, target: str, form: Format) -> None:
     with ForeignFile(path) as file:
         image = tree.merge([file])
         _remove_devices(image.root, path)
-        splice(image, [file], target, form)
+        splice(image, [file], target, Format())
 
 
 class ForeignFile(SquashFile):

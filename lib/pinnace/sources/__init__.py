@@ -10,6 +10,7 @@ archive.py         random access into a tar archive, and on
 blobs.py           content-addressed files in a directory or an archive
 rootfs.py          root file systems: tar archives, squashfs files and, by directory.py, directories;
 enroot.py          the files in them that enroot has for their configuration
+squash_file.py     squashfs files that the store can take over as they are
 synthetic.py       the manifests that they get
 """
 
@@ -73,6 +74,10 @@ class ImageSource(Protocol):
     def read(self, image: SourceImage, layer: LayerBlob, use: Use) -> None:
         """Have ``use`` take the layer's bytes; once more, from elsewhere, if they were wrong."""
         use(self.open(image, layer))
+
+    def make(self, image: SourceImage, layer: LayerBlob, target: str) -> bool:
+        """Write the layer's squashfs file if the source has it in a better form than a tar; False if not."""
+        return False
 
 
 class LocalSource(ImageSource, Protocol):

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from pinnace import squashfs
 from pinnace.errors import ImageError, ReferenceError  # noqa: A004 - the field's own word
-from pinnace.layers import tar
+from pinnace.layers import Format, foreign, tar
 from pinnace.layers.squash import storage_error
 from pinnace.layers.stream import ByteStream
 from pinnace.reference import Reference, parse
@@ -18,6 +18,7 @@ from pinnace.sources import LocalSource, directory, docker_archive, layout, loca
 from pinnace.sources.archive import Archive, File
 from pinnace.sources.blobs import Directory
 from pinnace.sources.locations import Location
+from pinnace.sources.squash_file import SquashFileSource
 
 _SQUASHFS = b"hsqs"
 #: What the top of an archive of images may hold, besides layers called after their digests.
@@ -25,9 +26,12 @@ _IMAGE_FILES = frozenset((b"blobs", b"oci-layout", b"index.json", b"manifest.jso
 _HEX = frozenset(b"0123456789abcdef")
 
 
-def open_source(location: Location, spool: str, note: Callable[[str], None]) -> LocalSource:
+def open_source(
+    location: Location, spool: str, note: Callable[[str], None], form: Format | None = None
+) -> LocalSource:
     """The source for ``location``. What comes by standard input is kept in a nameless file in ``spool``.
 
+    A squashfs file of the store's ``form`` is taken over, another is compressed anew.
     Raises ImageError if it is not what it is said to be.
     """
     if location.path != locations.STDIN and os.path.isdir(location.path):
@@ -39,6 +43,8 @@ def open_source(location: Location, spool: str, note: Callable[[str], None]) -> 
     if transport == "sqsh":
         if location.path == locations.STDIN:
             raise ImageError("a squashfs file cannot come from standard input", hint="give its path")
+        if form is not None and foreign.fits(location.path, form):
+            return SquashFileSource(location.path)
         squashfs.check(location.path)
         return rootfs.SquashTree(location.path).source()
     if transport == "tar":
