@@ -5,12 +5,12 @@ OCI image specification 1.1 and Docker's image manifest version 2, schema 2.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pinnace import digest as digests
+from pinnace import documents
 from pinnace.errors import ImageError
 from pinnace.sources import platforms
 
@@ -243,8 +243,8 @@ def _is_argument(value: Any) -> bool:
 
 def _document(content: bytes, what: str) -> dict[str, Any]:
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = documents.parse(content)
+    except ValueError:
         raise ImageError(f"{what} is not JSON", identifier="malformed-manifest") from None
     if not isinstance(document, dict):
         raise ImageError(f"{what} is no JSON object", identifier="malformed-manifest")

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass, field
 
 from pinnace import digest as digests
+from pinnace import documents
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Image:
     @classmethod
     def from_json(cls, content: bytes, path: str) -> Image:
         """Raises ValueError, KeyError or TypeError if ``content`` is no image record."""
-        facts = _facts(cls, _document(content))
+        facts = _facts(cls, documents.parse(content))
         facts["layers"] = tuple(facts["layers"])
         if "origin" in facts:
             facts["origin"] = Origin(**_facts(Origin, facts["origin"]))
@@ -122,7 +123,7 @@ class Layer:
     @classmethod
     def from_json(cls, content: bytes) -> Layer:
         """Raises ValueError, KeyError or TypeError if ``content`` is no layer record."""
-        layer = cls(**_facts(cls, _document(content)))
+        layer = cls(**_facts(cls, documents.parse(content)))
         if not (digests.is_digest(layer.diff_id) and digests.is_digest(layer.sha256)):
             raise ValueError("a record with a wrong digest")
         _check(layer, int, "size", "block_size")
@@ -152,19 +153,12 @@ class Resolution:
     @classmethod
     def from_json(cls, content: bytes) -> Resolution:
         """Raises ValueError, KeyError or TypeError if ``content`` is no such record."""
-        resolution = cls(**_facts(cls, _document(content)))
+        resolution = cls(**_facts(cls, documents.parse(content)))
         if not digests.is_digest(resolution.digest):
             raise ValueError("a record with a wrong digest")
         _check(resolution, str, "source", "platform", "reference", "origin")
         _check(resolution, (int, float), "time")
         return resolution
-
-
-def _document(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("a record of brackets in brackets") from None
 
 
 def _check(record: object, kind: Any, *names: str) -> None:
