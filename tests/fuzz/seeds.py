@@ -25,6 +25,7 @@ from fuzz import squash
 from integration.trees import directory, entry, hardlink, layer, symlink
 from pinnace import digest, fields
 from pinnace.layers import Format, Limits, assemble, convert
+from pinnace.store.images import Image, Layer, Origin, Resolution
 
 _XATTR = {"SCHILY.xattr.user.a": "1", "SCHILY.xattr.security.b": "2"}
 _LONG = "n" * 150
@@ -183,6 +184,16 @@ def documents() -> Iterator[bytes]:
         yield json.dumps(document).encode()
 
 
+def records() -> Iterator[bytes]:
+    """What a store writes down."""
+    name = digest.of_bytes(b"")
+    origin = Origin("registry", name, "ada", 1000, "h")
+    run = {"Env": ["A=b"], "Cmd": ["sh"]}
+    yield Image(name, "", run, "linux/amd64", 7, (name, name), "h.io/a:1", 1.5, name, origin=origin).to_json()
+    yield Layer(name, 7, name, "zstd", 4096, name, "application/x", 1.5, "b").to_json()
+    yield Resolution(name, name, 1.5, "linux/amd64", "h.io/a:1", "archive:x").to_json()
+
+
 def saved() -> Iterator[bytes]:
     """Archives of images."""
     content = layer([entry("f", content=b"x")])
@@ -250,9 +261,8 @@ def write(place: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         found = {
             "layer": archives(), "image": images(Path(work)), "foreign": images(Path(work) / "foreign"),
-            "compression": compressed(),
-            "manifest": documents(), "archive": saved(), "text": texts(), "request": requests(),
-            "credentials": secrets(),
+            "compression": compressed(), "manifest": documents(), "record": records(), "archive": saved(),
+            "text": texts(), "request": requests(), "credentials": secrets(),
         }  # fmt: skip
         for name, contents in found.items():
             (place / name).mkdir(parents=True, exist_ok=True)

@@ -18,12 +18,13 @@ from fuzz.mutations import Plain
 from pinnace import digest, fields, reference
 from pinnace.credentials import docker, enroot, helper, names
 from pinnace.credentials.files import Question, Surroundings
-from pinnace.errors import PinnaceError, report
+from pinnace.errors import PinnaceError, StoreError, report
 from pinnace.registry import authorization, ranges, tokens
 from pinnace.registry.transport import is_web_address
 from pinnace.slurm import request
 from pinnace.sources import local, locations, manifests, platforms
 from pinnace.sources.archive import File
+from pinnace.store.images import Image, Layer, Resolution
 
 #: Bytes of an error's line.
 _LONGEST = 20_000
@@ -117,6 +118,19 @@ def _archive(data: bytes) -> None:
         for layer in image.layers:
             for _ in source.open(image, layer):
                 pass
+
+
+def _record(data: bytes) -> None:
+    """A record in a store that is shared, or in an archive of one."""
+
+    def read(kind: Any, *arguments: str) -> None:
+        try:
+            record = kind.from_json(data, *arguments)
+        except (KeyError, TypeError, ValueError):
+            raise StoreError("it is no record") from None
+        assert kind.from_json(record.to_json(), *arguments).to_json() == record.to_json()
+
+    _any(lambda: read(Image, "i"), lambda: read(Layer), lambda: read(Resolution))
 
 
 @contextlib.contextmanager
@@ -284,6 +298,7 @@ TARGETS = {
     "foreign": Target(layers.foreign, squash.mutated, squash.crossed, 64 << 10),
     "compression": Target(layers.compression, largest=16 << 10),
     "manifest": Target(_manifest, _json, largest=8 << 10),
+    "record": Target(_record, _json, largest=8 << 10),
     "archive": Target(_archive, _archived, tars.crossed, 32 << 10),
     "text": Target(_text, _inserted(_TOKENS), largest=1024),
     "request": Target(_request, _fields, largest=16 << 10),
