@@ -9,12 +9,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from pinnace import paths
 from pinnace.config import Settings
 from pinnace.container import probe, rootfs
 from pinnace.container.plan import VERSION, Plan
 from pinnace.errors import PinnaceError
+from pinnace.store import stack
 
 #: openat2 5.6, overlayfs in user namespaces 5.11, mount_setattr 5.12
 MINIMUM_KERNEL = (5, 12)
@@ -44,6 +46,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         lambda: _program("tar2sqfs", "converts layers", "squashfs-tools-ng"),
         _modules,
         lambda: _store(settings["store"]),
+        *(partial(_additional_store, root) for root in settings["additional_stores"]),
         _slurm,
     )
     for check in checks:
@@ -143,6 +146,14 @@ def _store(store: str) -> Finding:
         return Finding("store", False, f"{store} cannot be written", "set `store` to a directory of yours")
     free = shutil.disk_usage(place).free
     return Finding("store", True, f"{store}, {free / (1 << 30):.1f} GiB free")
+
+
+def _additional_store(root: str) -> Finding:
+    problem = stack.unusable(root)
+    if problem is None:
+        return Finding("additional store", True, root)
+    hint = "mend it, or take it out of additional_stores"
+    return Finding("additional store", False, f"{root} is not used: {problem}", hint, required=False)
 
 
 def _slurm() -> Finding:

@@ -179,3 +179,13 @@ def test_a_file_is_exported_from_the_sites_image(stacked: Stacked, layout: Layou
     assert command(stacked, "pull", "-q", "-o", str(target), name).returncode == 0
     assert run("unsquashfs", "-cat", str(target), "top") == "top" and stacked.objects() == []
     assert Store(stacked.site.store.root).images()
+
+
+def test_the_doctor_looks_at_additional_stores(stacked: Stacked, layout: Layout) -> None:
+    name = stacked.site.registry.push(layout.path, "base", "doctor:1")
+    root = stacked.site.store.root
+    assert (
+        f"note    additional store: {root} is not used: there is no such" in command(stacked, "doctor").stdout
+    )
+    stacked.ensure(stacked.site, name)
+    assert f"ok      additional store: {root}\n" in command(stacked, "doctor").stdout

@@ -138,9 +138,7 @@ class StackedStore(Catalogue):
 
     def _may_use(self, other: Store) -> bool:
         if other.root not in self._checked:
-            problem = next(filter(None, (_problem(os.path.join(other.root, d)) for d in _DIRECTORIES)), None)
-            if problem is None and not os.path.isdir(other.root):
-                problem = "there is no such directory"
+            problem = unusable(other.root)
             if problem:
                 self._tell(other, f"it is not used: {problem}")
             self._checked[other.root] = not problem
@@ -163,6 +161,13 @@ class StackedStore(Catalogue):
         if other.root not in self._told:
             self._told.add(other.root)
             self._warn(f"additional store {other.root}: {text}")
+
+
+def unusable(root: str) -> str | None:
+    """Why the additional store at ``root`` is not used, or None."""
+    problems = (_problem(os.path.join(root, directory)) for directory in _DIRECTORIES)
+    problem = next(filter(None, problems), None)
+    return problem if problem or os.path.isdir(root) else "there is no such directory"
 
 
 def _problem(path: str) -> str | None:
