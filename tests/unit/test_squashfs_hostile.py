@@ -27,6 +27,7 @@ class Builder:
         self.data = b""
         self.inodes = b""
         self.listings = b""
+        self.fragments = b""
 
     def add(self, kind: int, body: bytes) -> int:
         """An inode; gives its position."""
@@ -66,17 +67,18 @@ class Builder:
         """Write it to ``path`` with ``changes`` in the superblock."""
         content = bytearray(bytes(layout.SUPERBLOCK.size) + self.data)
         tables = []
-        for text in (self.inodes, self.listings, struct.pack("<I", 0)):
+        for text in (self.inodes, self.listings, self.fragments, struct.pack("<I", 0)):
             tables.append(len(content))
             for start in range(0, len(text), 8192):
                 block = text[start : start + 8192]
                 content += struct.pack("<H", len(block) | 0x8000) + block
-        content += layout.POSITION.pack(tables[2])
+        content += layout.POSITION.pack(tables[2]) + layout.POSITION.pack(tables[3])
         superblock = replace(
             Superblock.empty(6, BLOCK_SIZE),
-            flags=layout.NO_XATTRS | layout.NO_FRAGMENTS, ids=1, inodes=1, root=reference_of(top),
-            size=len(content), inode_table=tables[0], directory_table=tables[1], id_table=len(content) - 8,
-            fragment_table=layout.NO_TABLE, export_table=layout.NO_TABLE, xattr_table=layout.NO_TABLE,
+            flags=layout.NO_XATTRS, ids=1, inodes=1, fragments=len(self.fragments) // 16,
+            root=reference_of(top), size=len(content), inode_table=tables[0], directory_table=tables[1],
+            fragment_table=len(content) - 16, id_table=len(content) - 8,
+            export_table=layout.NO_TABLE, xattr_table=layout.NO_TABLE,
         )  # fmt: skip
         content[: layout.SUPERBLOCK.size] = replace(superblock, **changes).pack()
         path.write_bytes(content)
@@ -154,6 +156,15 @@ def test_data_outside_the_file_is_refused(build: Builder, tmp_path: Path) -> Non
     )
     path = build.write(tmp_path / "i", build.directory(build.listing((b"f", layout.FILE, position))))
     assert "outside the file" in refused(path)
+
+
+@pytest.mark.parametrize("size", [0, BLOCK_SIZE])
+def test_a_fragment_that_holds_nothing_is_refused(size: int, build: Builder, tmp_path: Path) -> None:
+    """Linux refuses such a file, so that the image would have one that cannot be opened."""
+    body = layout.BASIC_FILE.pack(0, 0, 0, size) + bytes(4)
+    names = build.listing((b"f", layout.FILE, build.add(layout.FILE, body)))
+    build.fragments = layout.FRAGMENT.pack(layout.SUPERBLOCK.size, 1, 0)
+    assert "nothing in it" in refused(build.write(tmp_path / "i", build.directory(names)))
 
 
 def test_a_file_of_holes_may_lie_anywhere(build: Builder, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ class SquashFile:
                 return None
             fields = layout.WHOLE_BASIC_FILE.unpack_from(text, position)
             _, mode, _, _, mtime, _, start, fragment, offset, size = fields
-            if size < self._block_size and fragment < self._fragment_count:
+            if 0 < size < self._block_size and fragment < self._fragment_count:
                 return mode & 0o7777, mtime, size, start, b"", fragment, offset
             position += layout.WHOLE_BASIC_FILE.size
             return mode & 0o7777, mtime, size, start, self._sizes(position, size, fragment), fragment, offset
@@ -204,7 +204,9 @@ class SquashFile:
         if fragment == layout.NONE:
             blocks = -(-size // self._block_size)
         elif fragment < self._fragment_count:
-            blocks = size // self._block_size
+            blocks, tail = divmod(size, self._block_size)
+            if not tail:
+                raise Damaged("a file has a fragment and nothing in it")  # the kernel refuses it
         else:
             raise Damaged("a file's fragment is not there")
         sizes = self._inode_table.text[position : position + 4 * blocks]
