@@ -145,7 +145,7 @@ def foreign(data: bytes) -> None:
         form = Format(summary.compressor, 1, summary.block_size)
         if not fits(path, form):
             raise ImageError("its compressor is not known")
-        adopt(path, target, form)
+        adopt(path, target)
         squashfs.check(target)
         verify([path], target, ForeignFile)
 
