@@ -73,7 +73,7 @@ torture: prepare ## Run the tests that take long
 
 fuzz: prepare ## Fuzz what reads what strangers wrote (ARGS="image layer --minutes 10")
 	test -f build/fuzz-venv/made || { /usr/bin/python3 -m venv build/fuzz-venv && \
-		{ $(venv)/python -I tests/cluster/requirements.py fast; echo atheris; echo lz4; } | \
+		{ $(venv)/python -I tests/cluster/requirements.py; echo atheris; echo isal; echo lz4; } | \
 		xargs -d '\n' build/fuzz-venv/bin/pip install --quiet --disable-pip-version-check && \
 		touch build/fuzz-venv/made; }
 	cd tests && PYTHONPATH=../lib:. nice -n 19 ../build/fuzz-venv/bin/python -m fuzz.run $(ARGS)
