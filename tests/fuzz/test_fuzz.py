@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 from fuzz import mutations, squash
-from fuzz.guard import files
-from fuzz.targets import TARGETS
+from fuzz.guard import MEMORY, TooLarge, TooSlow, files
+from fuzz.targets import TARGETS, Target
 from pinnace import digest
 from pinnace.errors import ImageError
 from pinnace.layers import Format, Limits, assemble, convert
@@ -59,6 +59,25 @@ def taken(name: str, count: int, place: Path) -> list[bytes]:
     """Kept inputs that the target takes, and those of ``count`` changes of them."""
     inputs = [data for data in kept(name) if read(name, data, place)]
     return inputs + [data for data in changed(name, inputs, count) if read(name, data, place)]
+
+
+def test_what_hangs_fails() -> None:
+    def hang(data: bytes) -> None:
+        while True:
+            pass
+
+    with pytest.raises(TooSlow):
+        Target(hang).run(b"", 0.05)
+
+
+def test_what_takes_too_much_memory_fails() -> None:
+    def grow(data: bytes) -> None:
+        bytearray(b"x") * (MEMORY * 3 // 2)
+
+    with pytest.raises(TooLarge):
+        Target(grow).run(b"", _SECONDS)
+    with pytest.raises(TooLarge):  # the peak of the first does not hide it
+        Target(grow).run(b"", _SECONDS)
 
 
 def test_all_targets_have_kept_inputs() -> None:
