@@ -14,13 +14,14 @@ from cluster.cluster import Cluster
 from cluster.registry import Registry
 from cluster.requirements import REPOSITORY
 
-_TABLES = {"starts": 30, "pulls": 3, "downloads": 3}
+_TABLES = {"starts": 30, "pulls": 3, "downloads": 3, "splices": 5, "siblings": 3}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(_TABLES)}; all by default")
     parser.add_argument("--rounds", type=int, help="rounds of each table instead of its own number")
+    parser.add_argument("--large", action="store_true", help="splices: of a million files as well")
     arguments = parser.parse_args()
     unknown = set(arguments.tables) - set(_TABLES)
     if unknown:
@@ -30,7 +31,7 @@ def main() -> int:
     with Cluster(nodes=1) as cluster:
         registry = Registry(cluster)
         registry.start()
-        site = Site(cluster, registry)
+        site = Site(cluster, registry, large=arguments.large)
         for name in arguments.tables or _TABLES:
             facts = machine.describe()
             measure = importlib.import_module(f"bench.{name}").measure

@@ -21,8 +21,10 @@ _HERE = Path(__file__).parent
 class Site:
     """The login host of ``cluster``, as its ordinary user sees it."""
 
-    def __init__(self, cluster: Cluster, registry: Registry) -> None:
+    def __init__(self, cluster: Cluster, registry: Registry, *, large: bool = False) -> None:
         self.cluster = cluster
+        #: Whether to measure what takes long as well.
+        self.large = large
         self.registry = registry
         self.home = cluster.home()
         self.python = str(cluster.prefix / "venv" / "bin" / "python3")
