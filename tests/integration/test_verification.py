@@ -204,8 +204,8 @@ def test_what_killed_processes_left_is_noted_and_removed(damaged: Damaged) -> No
     hexadecimal = "9" * 64
     (damaged.root / "images" / "sha256" / f"{hexadecimal}.sqsh").write_bytes(b"half")
     (damaged.root / "layers" / "sha256" / f"{hexadecimal}.json").write_bytes(b"{}")
-    (damaged.root / "tmp" / "dead").mkdir(parents=True)
-    os.utime(damaged.root / "tmp" / "dead", (1, 1))
+    (damaged.root / "tmp" / "pinnace-dead").mkdir(parents=True)
+    os.utime(damaged.root / "tmp" / "pinnace-dead", (1, 1))
     found = damaged.verify()
     assert {finding.kind for finding in found} == {"leftover"} and not any(one.damage for one in found)
     assert {done.action for done in damaged.repair()} == {"removed"}

@@ -138,13 +138,46 @@ def test_a_store_keeps_its_format(tmp_path: Path) -> None:
 
 def test_a_workspace_removes_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    (tmp_path / "tmp" / "dead").mkdir(parents=True)
+    (tmp_path / "tmp" / "pinnace-dead").mkdir(parents=True)
     with workspace(store, Format()):
         alive = list((tmp_path / "tmp").iterdir())
         with workspace(store, Format()):
             assert set(alive) < set((tmp_path / "tmp").iterdir())
         assert list((tmp_path / "tmp").iterdir()) == alive
-        assert (tmp_path / "tmp" / "dead") not in alive
+        assert (tmp_path / "tmp" / "pinnace-dead") not in alive
+
+
+def test_a_directory_of_other_things_that_is_made_a_store_keeps_them(tmp_path: Path) -> None:
+    for name in ("tmp/thesis", "tmp/tmpabcdefgh", "locks"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "mine").touch()
+    with workspace(Store(str(tmp_path)), Format()):
+        pass
+    assert len(list(tmp_path.rglob("mine"))) == 3
+
+
+@pytest.mark.parametrize("part", ["tmp", "locks"])
+def test_a_link_in_the_place_of_tmp_or_locks_is_not_followed(part: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim" / "pinnace-dead"
+    victim.mkdir(parents=True)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / part).symlink_to(victim.parent, target_is_directory=True)
+    (victim.parent / "tmp").touch()
+    linked = Store(str(tmp_path / "store"))
+    with pytest.raises(StoreError, match="no directory; nothing was touched"), workspace(linked, Format()):
+        pass
+    assert victim.exists() and not list(victim.iterdir()) and (victim.parent / "tmp").exists()
+
+
+def test_a_link_in_the_place_of_a_workspace_is_not_followed(store: Store, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "mine").touch()
+    Path(store.root, "tmp").mkdir(parents=True, exist_ok=True)
+    Path(store.root, "tmp", "pinnace-x").symlink_to(victim, target_is_directory=True)
+    with workspace(store, Format()):
+        pass
+    assert [path.name for path in victim.iterdir()] == ["mine"]
 
 
 def test_a_layer_is_made_once(tmp_path: Path) -> None:
@@ -262,7 +295,7 @@ def test_a_layer_has_a_record_of_what_it_is_and_was_made_from(tmp_path: Path) ->
 
 
 def test_the_next_pull_removes_what_dead_processes_left(store: Store) -> None:
-    dead = Path(store.root, "tmp", "dead")
+    dead = Path(store.root, "tmp", "pinnace-dead")
     dead.mkdir(parents=True)
     (dead / "owner.lock").touch()
     (dead / "half").write_bytes(b"1")

@@ -168,8 +168,8 @@ def test_a_record_without_its_image_goes_at_any_age(store: Store) -> None:
 
 
 def test_what_dead_processes_have_left_goes(store: Store) -> None:
-    (Path(store.root, "tmp", "tmpdead")).mkdir()
-    (Path(store.root, "tmp", "tmpdead", "half")).write_bytes(b"1")
+    (Path(store.root, "tmp", "pinnace-dead")).mkdir()
+    (Path(store.root, "tmp", "pinnace-dead", "half")).write_bytes(b"1")
     Path(store.lock_path("layer", digest(1))).touch()
     Path(store.layer_record_path(digest(5))).parent.mkdir(parents=True)
     Path(store.layer_record_path(digest(5))).write_text("{}")
@@ -292,11 +292,11 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(store: Store) -> None:
     add(store, 2, 12, idle=DAY)
     add(store, 3, 13)
     os.unlink(store.image_path(digest(3)))
-    Path(store.root, "tmp", "tmpdead").mkdir()
+    Path(store.root, "tmp", "pinnace-dead").mkdir()
     before = files(store)
     policy = Policy(max_age=1.5 * DAY)
     told = collect(store, policy, dry_run=True)
-    assert files(store) == before and Path(store.root, "tmp", "tmpdead").exists()
+    assert files(store) == before and Path(store.root, "tmp", "pinnace-dead").exists()
     done = collect(store, policy)
     for report in (told, done):
         for image in report.images:
@@ -420,9 +420,9 @@ def test_a_directory_that_is_no_store_is_refused(found: str | None, tmp_path: Pa
 
 
 def test_a_store_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
-    for part in ("tmp/tmpabc", "locks", "probes"):
+    for part in ("tmp/pinnace-abc", "locks", "probes"):
         (tmp_path / part).mkdir(parents=True)
-    assert collect(Store(str(tmp_path))).images == [] and (tmp_path / "tmp" / "tmpabc").exists()
+    assert collect(Store(str(tmp_path))).images == [] and (tmp_path / "tmp" / "pinnace-abc").exists()
 
 
 @pytest.mark.parametrize("exists", [True, False])

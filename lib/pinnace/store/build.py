@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,10 @@ from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 from pinnace.store.store import Store
 
 _OWNER = "owner.lock"
+_PREFIX = "pinnace-"
+#: What is ours to remove. A store may be set to a directory that has a ``tmp`` or ``locks`` of other things.
+_WORKSPACE = re.compile(r"pinnace-\w+")
+_LOCK = re.compile(r"(image|layer)-[0-9a-f]{64}|references|collection")
 _BUILDER = f"pinnace {__version__}"
 #: Called with a file's future path's temporary name; writes the file there, whole.
 Make = Callable[[str], None]
@@ -195,8 +201,10 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     top = os.path.join(store.root, "tmp")
     try:
         store.make()
-        os.makedirs(top, exist_ok=True)
-        os.makedirs(os.path.join(store.root, "locks"), exist_ok=True)
+        for part in (top, os.path.join(store.root, "locks")):
+            os.makedirs(part, exist_ok=True)
+            if os.path.islink(part):
+                raise _no_directory(part)
     except OSError as error:
         raise storage_error(top, error) from None
     # Under this lock a directory and its owner's lock appear together, so that nobody takes
@@ -204,7 +212,7 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     with locks.held(os.path.join(store.root, "locks", "tmp")):
         remove_abandoned(store.root)
         try:
-            directory = tempfile.mkdtemp(dir=top)
+            directory = tempfile.mkdtemp(prefix=_PREFIX, dir=top)
         except OSError as error:
             raise storage_error(os.path.join(top, "x"), error) from None
         owner = locks.held(os.path.join(directory, _OWNER))
@@ -219,23 +227,52 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
 
 
 def remove_abandoned(root: str) -> None:
-    """Remove workspaces and locks of processes that died; the caller holds the lock ``tmp``."""
-    for directory in _paths_in(os.path.join(root, "tmp")):
-        with suppress(OSError, StoreError), locks.held_if_free(os.path.join(directory, _OWNER)) as free:
-            if free:
-                shutil.rmtree(directory, ignore_errors=True)
-    for lock in _paths_in(os.path.join(root, "locks")):
-        if os.path.basename(lock) != "tmp":
+    """Remove workspaces and locks of processes that died; the caller holds the lock ``tmp``.
+
+    Raises StoreError if ``tmp`` or ``locks`` is no directory: no link is followed.
+    """
+    with _ours(os.path.join(root, "tmp"), _WORKSPACE) as directories:
+        for directory in filter(_is_directory, directories):
+            with suppress(OSError, StoreError), locks.held_if_free(os.path.join(directory, _OWNER)) as free:
+                if free:
+                    shutil.rmtree(directory, ignore_errors=True)
+    with _ours(os.path.join(root, "locks"), _LOCK) as files:
+        for lock in files:
             with suppress(OSError, StoreError), locks.held_if_free(lock) as free:
                 if free:
                     os.unlink(lock)
 
 
-def _paths_in(directory: str) -> list[str]:
+def is_workspace(name: str) -> bool:
+    """Whether a directory of this name below ``tmp/`` is a workspace."""
+    return _WORKSPACE.fullmatch(name) is not None
+
+
+@contextmanager
+def _ours(directory: str, names: re.Pattern[str]) -> Iterator[list[str]]:
+    """Paths of what is so called in ``directory``, which lead there whatever is put in its place."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return [os.path.join(directory, name) for name in os.listdir(directory)]
+        descriptor = os.open(directory, flags)
+    except NotADirectoryError:
+        raise _no_directory(directory) from None
     except OSError as error:
         raise StoreError(f"cannot read {directory}: {error.strerror}") from None
+    try:
+        found = [name for name in os.listdir(descriptor) if names.fullmatch(name)]
+        yield [f"/proc/self/fd/{descriptor}/{name}" for name in found]
+    finally:
+        os.close(descriptor)
+
+
+def _no_directory(path: str) -> StoreError:
+    return StoreError(f"{path} is no directory", hint="nothing was touched", identifier="not-a-store")
+
+
+def _is_directory(path: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    return False
 
 
 def _check_format(place: Workspace, store: Store, form: Format) -> None:

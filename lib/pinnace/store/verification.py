@@ -20,6 +20,7 @@ from pinnace import squashfs
 from pinnace.errors import PinnaceError
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
+from pinnace.store.build import is_workspace
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 from pinnace.store.store import Catalogue, Store
 
@@ -226,7 +227,7 @@ def leftovers(store: Store) -> Iterator[Finding]:
             if not made and not os.path.exists(path + other) and os.path.exists(path + mine):
                 yield Finding(LEFTOVER, os.path.relpath(path + mine, store.root), what, damage=False)
     top = os.path.join(store.root, "tmp")
-    for name in _names(top):
+    for name in filter(is_workspace, _names(top)):
         directory = os.path.join(top, name)
         if not _is_locked(os.path.join(directory, "owner.lock")) and _is_old(directory):
             yield Finding(LEFTOVER, f"tmp/{name}", "an unfinished pull's", damage=False)
