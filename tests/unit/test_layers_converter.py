@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -73,6 +74,18 @@ def test_an_error_comes_while_the_layer_is_still_sent(process: Converter, tmp_pa
     assert not os.listdir(tmp_path)
 
 
+def test_an_error_that_is_longer_than_a_pipe_comes_while_the_layer_is_still_sent(
+    process: Converter, tmp_path: Path
+) -> None:
+    def endless() -> Iterator[bytes]:
+        yield layer([entry("/" + "x" * 500_000)])
+        while True:
+            yield bytes(1 << 20)
+
+    with pytest.raises(ImageError, match="is absolute"):
+        process.convert(endless(), "sha256:" + "0" * 64, str(tmp_path / "f"), Format(), Limits())
+
+
 def test_an_error_of_the_disk_is_raised_here(process: Converter, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot write"):
         convert(process, layer([entry("f")]), tmp_path / "missing" / "f")
@@ -101,15 +114,58 @@ def test_a_transfer_that_breaks_off_leaves_neither_file_nor_process(
         os.kill(children[0], 0)
 
 
-def test_a_process_that_was_killed_is_named_as_the_reason(process: Converter, tmp_path: Path) -> None:
+def test_a_process_that_was_killed_is_named_as_the_reason_and_leaves_nothing(
+    process: Converter, tmp_path: Path
+) -> None:
     def killing() -> Iterator[bytes]:
-        yield bytes(1024)
+        yield layer([entry("f", content=bytes(1 << 20))])[: 1 << 19]
+        while not os.listdir(tmp_path):
+            time.sleep(0.01)
         os.kill(child(process), signal.SIGKILL)
         yield bytes(1024)
 
     with pytest.raises(HostError, match="ended by SIGKILL") as found:
         process.convert(killing(), "sha256:" + "0" * 64, str(tmp_path / "f"), Format(), Limits())
     assert found.value.identifier == "converter-died"
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_everything_that_runs_is_the_parents_to_answer(
+    process: Converter, tmp_path: Path, number: signal.Signals
+) -> None:
+    convert(process, layer([entry("a")]), tmp_path / "a")
+    assert os.getsid(child(process)) == child(process)
+    os.kill(child(process), number)
+    convert(process, layer([entry("b")]), tmp_path / "b")
+
+
+def test_one_that_does_not_end_is_killed_with_all_that_it_started(
+    process: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converter, "_GRACE", 0.0)
+    started: list[int] = []
+
+    def broken() -> Iterator[bytes]:
+        yield layer([entry("f", content=bytes(1 << 20))])[: 1 << 19]
+        own = Path(f"/proc/{child(process)}/task/{child(process)}/children")
+        while not started:
+            started.extend(map(int, own.read_text().split()))
+        os.kill(child(process), signal.SIGSTOP)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        process.convert(broken(), "sha256:" + "0" * 64, str(tmp_path / "f"), Format(), Limits())
+    assert not os.listdir(tmp_path)
+    while not all(map(ended, started)):
+        time.sleep(0.01)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except FileNotFoundError:
+        return True
 
 
 def test_a_process_that_cannot_start_is_one_line(
@@ -120,9 +176,18 @@ def test_a_process_that_cannot_start_is_one_line(
         convert(process, layer([entry("f")]), tmp_path / "f")
 
 
-def test_it_has_no_variable_of_the_environment_but_the_path(
+def test_it_has_no_variable_of_the_environment_but_what_python_itself_needs(
     process: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PINNACE_PASSWORD", "canary")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/python/lib")
     convert(process, layer([entry("f")]), tmp_path / "f")
-    assert b"canary" not in Path(f"/proc/{child(process)}/environ").read_bytes()
+    environment = Path(f"/proc/{child(process)}/environ").read_bytes()
+    assert b"canary" not in environment
+    assert b"LD_LIBRARY_PATH=/opt/python/lib" in environment
+
+
+def test_names_are_encoded_as_by_the_parent(process: Converter, tmp_path: Path) -> None:
+    target = os.fsencode(tmp_path) + b"/\xff\xc3\xa4"
+    convert(process, layer([entry("f")]), Path(os.fsdecode(target)))
+    assert os.path.exists(target)

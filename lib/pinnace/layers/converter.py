@@ -7,7 +7,8 @@ large has an interpreter of its own. This module is both ends of it.
 The parent writes, for each layer, a line of JSON that says what to do, and the blob in frames: four
 bytes of length, most significant first, and the data; an empty frame ends it. The child answers
 with a line of JSON: null, or the error, after which it ends. An input that ends within a layer
-tells it to give up.
+tells it to give up. It has a session of its own: a signal from the terminal is the parent's to
+answer, and what it starts ends with it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _CODE = (
     "import json, os, sys; sys.path[:] = json.loads(sys.argv[1]);"
     "from pinnace.layers import converter; os._exit(converter.main())"
 )
+#: What of the environment the interpreter itself needs: its libraries, and how names are encoded.
+#: Nothing else decides how a layer is converted, and no credentials are in it.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "PINNACE_DEBUG")
 #: Seconds in which a process that is told to give up removes what it has begun.
 _GRACE = 2.0
 
@@ -58,12 +62,13 @@ class Converter:
             if going:
                 _sent(process, bytes(_LENGTH))
             answer = _answer(process)
+            if answer is not None:
+                raise _error(answer)
         except BaseException:
             self.close()
+            with suppress(OSError):
+                os.unlink(target)  # of a process that was killed
             raise
-        if answer is not None:
-            self.close()
-            raise _error(answer)
 
     def close(self) -> None:
         """End the process and what it has begun."""
@@ -76,7 +81,7 @@ class Converter:
         try:
             process.wait(_GRACE)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # tar2sqfs with it
             process.wait()
         process.stdout.close()
 
@@ -84,14 +89,20 @@ class Converter:
 def _started() -> subprocess.Popen[bytes]:
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     command = [sys.executable, "-IS", "-c", _CODE, json.dumps([package, *sys.path])]
-    # Nothing of the environment decides how a layer is converted, and no credentials are in it.
-    environment = {name: os.environ[name] for name in ("PATH", "PINNACE_DEBUG") if name in os.environ}
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     try:
         process = subprocess.Popen(
-            command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
         )
     except OSError as error:
-        raise HostError(f"cannot start a process to convert layers: {error.strerror}") from None
+        raise HostError(
+            f"cannot start a process to convert layers: {error.strerror}",
+            hint="check the limits of memory and processes (ulimit -a)",
+        ) from None
     assert process.stdin is not None
     widen(process.stdin.fileno())
     return process
@@ -115,9 +126,10 @@ def _answer(process: subprocess.Popen[bytes]) -> dict[str, str | None] | None:
     line = process.stdout.readline()
     if not line.endswith(b"\n"):
         status = process.wait()
+        killed = status == -signal.SIGKILL
         raise HostError(
             f"a process that converts layers ended {_how(status)}",
-            hint="it may have been killed for want of memory; try again",
+            hint="it may have been killed for want of memory; try again" if killed else "try again",
             identifier="converter-died",
         )
     answer: dict[str, str | None] | None = json.loads(line)
@@ -144,7 +156,8 @@ class _Ended(Exception):
 
 def main() -> int:
     """The child: convert what standard input says until it ends. Returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Slurm's reach each process of a step; the parent decides
     source = sys.stdin.buffer
     while line := source.readline():
         request = json.loads(line)
@@ -160,14 +173,19 @@ def main() -> int:
             if "PINNACE_DEBUG" in os.environ:
                 raise
             error = errors.unexpected(found)
-        kind: dict[str, Any] | None = (
-            {"kind": type(error).__name__, **error.as_dict()} if error is not None else None
-        )
-        sys.stdout.write(json.dumps(kind) + "\n")
-        sys.stdout.flush()
         if error is not None:
+            # The parent may still be sending. Now it is told to read: an answer with names of the
+            # layer may be longer than a pipe holds.
+            os.close(source.fileno())
+            _say({"kind": type(error).__name__, **error.as_dict()})
             return 1
+        _say(None)
     return 0
+
+
+def _say(answer: dict[str, Any] | None) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
 
 
 def _frames(source: BinaryIO) -> Iterator[bytes]:
