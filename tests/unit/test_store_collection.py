@@ -381,6 +381,25 @@ def test_files_that_are_not_the_stores_stay(store: Store) -> None:
     assert files(store) == sorted([*strangers, "store.json"])
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, "9" * 400, "NaN", "null", "[]", '{"layers": 1}', '{"format": 2}']
+)
+@pytest.mark.parametrize("change", [None, "created_at", "size", "layers", "format", "origin"])
+def test_nothing_that_is_in_a_record_hinders_a_collection(
+    store: Store, text: str, change: str | None
+) -> None:
+    add(store, 1, 11)
+    hostile = Path(add(store, 2, 12).path).with_suffix(".json")
+    if change is not None:
+        record = {**json.loads(hostile.read_text()), change: "HERE"}
+        text = json.dumps(record).replace('"HERE"', text)
+    for path in (hostile, name(store, "h.io/a:2", 2), Path(pins.path(store, digest(2)))):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    collect(store)
+    assert 1 not in kept(store)
+
+
 @pytest.mark.parametrize("part", ["images", "images/sha256", "layers/sha256", "references", "tmp", "locks"])
 def test_a_link_in_the_place_of_a_directory_is_not_followed(store: Store, part: str, tmp_path: Path) -> None:
     victim = tmp_path / "victim" / "sub"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from pinnace import __version__, locks
+from pinnace import __version__, documents, locks
 from pinnace import digest as digests
 from pinnace.errors import StoreError
 from pinnace.layers import Format, assemble
@@ -281,7 +281,7 @@ def _check_format(place: Workspace, store: Store, form: Format) -> None:
     wanted = {"format": BUILD_FORMAT, "compressor": form.compressor, "block_size": form.block_size}
     try:
         with open(path, "rb") as stream:
-            found = json.load(stream)
+            found = documents.parse(stream.read())
     except FileNotFoundError:
         place._write(path, json.dumps(wanted, indent=1).encode())
         return

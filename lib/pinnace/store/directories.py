@@ -6,12 +6,12 @@ So nothing outside of the store is ever looked at, or removed, as if it were in 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 
+from pinnace import documents
 from pinnace.errors import StoreError
 from pinnace.store import leases, usage
 from pinnace.store.images import BUILD_FORMAT, Resolution
@@ -141,7 +141,7 @@ def is_store(root: str) -> bool:
             return False
         content = _content(os.path.join(root, "store.json"), None)
         with suppress(ValueError, TypeError, AttributeError):
-            if content is not None and json.loads(content).get("format") == BUILD_FORMAT:
+            if content is not None and documents.parse(content).get("format") == BUILD_FORMAT:
                 return True
         raise StoreError(
             f"{root} is not a store of this version of Pinnace",

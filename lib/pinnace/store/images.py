@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Version of what lies in an image file and of how layers are merged. Another number is another store.
 BUILD_FORMAT = 1
+#: No file has so many bytes, and no time so many seconds.
+_ENDLESS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,12 @@ class Resolution:
 
 def _check(record: object, kind: Any, *names: str) -> None:
     for name in names:
-        if not isinstance(getattr(record, name), kind):
+        value = getattr(record, name)
+        if not isinstance(value, kind):
             raise TypeError(f"{name} is of a wrong type")
+        # Also no NaN; what is reckoned with it is to stay in the range of a float.
+        if isinstance(value, (int, float)) and not 0 <= value < _ENDLESS:
+            raise ValueError(f"{name} is out of range")
 
 
 def _facts(record: Any, document: Any) -> dict[str, Any]:

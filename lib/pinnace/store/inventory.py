@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pinnace import digest as digests
+from pinnace import documents
 from pinnace.store.directories import IMAGES, LAYERS, PINS, Opened
 from pinnace.store.images import BUILD_FORMAT, Image
 from pinnace.store.pins import Pin
@@ -87,9 +87,9 @@ def stored(opened: Opened, name: str) -> Stored:
     if content is None:
         return found
     try:
-        facts = json.loads(content)
-        layers = facts["layers"]
+        facts = documents.parse(content)
         found.foreign = facts["format"] != BUILD_FORMAT
+        layers = facts["layers"]
         found.layers = tuple(
             dict.fromkeys(digests.hex_of(layer) for layer in layers if digests.is_digest(layer))
         )

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from pinnace import digest as digests
-from pinnace import locks
+from pinnace import documents, locks
 from pinnace.errors import StoreError
 from pinnace.layers import Format
 from pinnace.reference import parse
@@ -38,9 +38,9 @@ class Pin:
     def from_json(cls, content: bytes, digest: str) -> Pin:
         """A pin is one by its name alone: what cannot be read of it is left out."""
         try:
-            facts = json.loads(content)
+            facts = documents.parse(content)
             return cls(digest, str(facts["reference"]), str(facts["user"]), float(facts["time"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return cls(digest)
 
 

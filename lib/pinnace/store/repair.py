@@ -7,14 +7,13 @@ a rename, so that a container which runs from that keeps it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from pinnace import digest as digests
-from pinnace import locks, squashfs
+from pinnace import documents, locks, squashfs
 from pinnace.errors import PinnaceError
 from pinnace.layers import Format
 from pinnace.layers.squash import storage_error
@@ -70,7 +69,7 @@ def _form(store: Store, form: Format) -> Format:
     """How the store is written: as it says, else as its layers are."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         with open(os.path.join(store.root, "store.json"), "rb") as stream:
-            found = json.load(stream)
+            found = documents.parse(stream.read())
         return replace(form, compressor=found["compressor"], block_size=found["block_size"])
     directory = os.path.join(store.root, "layers", "sha256")
     with suppress(OSError, StopIteration):

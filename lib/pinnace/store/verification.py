@@ -7,7 +7,6 @@ is looked at is looked at again, and is no finding.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pinnace import digest as digests
-from pinnace import squashfs
+from pinnace import documents, squashfs
 from pinnace.errors import PinnaceError
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
@@ -183,7 +182,7 @@ def store_description(store: Store) -> Iterator[Finding]:
     """What is wrong with the description of a store that has objects."""
     content = _content(os.path.join(store.root, "store.json"))
     with suppress(ValueError, TypeError):
-        if content is not None and {"format", "compressor", "block_size"} <= set(json.loads(content)):
+        if content is not None and {"format", "compressor", "block_size"} <= set(documents.parse(content)):
             return
     if content is not None:
         yield Finding(STORE, "store.json", "it cannot be read")
