@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, LifoQueue, SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
 from pinnace import digest as digests
+from pinnace import threads
 from pinnace.config import Settings
 from pinnace.layers import Format, conversion
 from pinnace.layers.converter import Converter
@@ -61,43 +63,42 @@ class Transfers:
         Those that lie in other stores stay there until ``held`` is closed.
         """
         blobs = {blob.diff_id: blob for blob in self._image.layers}
-        todo = list(reversed(blobs.values()))
+        todo = deque(blobs.values())
         done: SimpleQueue[Any] = SimpleQueue()
 
         def work() -> None:
             try:
-                while todo and not self._stop.is_set():
-                    blob = todo.pop()
+                while not self._stop.is_set():
+                    try:
+                        blob = todo.popleft()
+                    except IndexError:
+                        return
                     done.put((blob.diff_id, self._file(blob, form, held)))
             except BaseException as error:
                 done.put(error)
 
-        # Daemons: one that waits for a registry that says nothing must not keep the process.
-        count = min(len(blobs), 2 * self._connections)
-        threads = [Thread(target=work, name="layer", daemon=True) for _ in range(count)]
         files: dict[str, str] = {}
+        running: list[Thread] = []
         try:
-            for thread in threads:
-                thread.start()
+            for _ in range(min(len(blobs), 2 * self._connections)):
+                running.append(threads.start(work, "layer"))
             while len(files) < len(blobs):
                 result = done.get()
                 if isinstance(result, BaseException):
                     raise result
                 files[result[0]] = result[1]
         finally:  # also when a signal ends the wait
-            self._end(threads)
+            self._end(running)
         return files
 
-    def _end(self, threads: Sequence[Thread]) -> None:
+    def _end(self, running: Sequence[Thread]) -> None:
         self._stop.set()
         end = time.monotonic() + _GRACE
-        for thread in threads:
+        for thread in running:
             thread.join(max(0.0, end - time.monotonic()))
-        try:
+        with suppress(Empty):
             while True:
                 self._converters.get_nowait().close()
-        except Empty:
-            pass
 
     def _file(self, blob: LayerBlob, form: Format, held: ExitStack) -> str:
         """The layer's file, made unless one of the stores has it."""
@@ -130,6 +131,8 @@ class Transfers:
                 raise _Stopped
             yield converter
         finally:
+            if self._stop.is_set():
+                converter.close()  # ``run`` may have ended already
             self._converters.put(converter)
 
     @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -61,3 +63,27 @@ def test_closing_it_ends_the_thread_and_closes_what_it_read() -> None:
     next(pieces)
     pieces.close()
     assert closed.wait(60)
+
+
+def test_after_an_error_between_two_stages_the_first_ends_without_a_collection() -> None:
+    """What it reads may be a registry's connection."""
+    closed = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.set()
+
+    def broken(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(pieces)
+        raise ValueError
+
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            list(ahead(broken(ahead(endless()))))
+        assert closed.wait(60)
+    finally:
+        gc.enable()

@@ -7,6 +7,8 @@ from collections.abc import Generator, Iterator
 from queue import Empty, Queue
 from typing import Any
 
+from pinnace import threads
+
 #: Pieces that may wait between two stages.
 _DEPTH = 3
 _END = object()
@@ -23,24 +25,25 @@ def ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
     over = threading.Event()
 
     def work() -> None:
-        end: object = _END
         try:
             for piece in pieces:
                 if over.is_set():
                     return
                 waiting.put(piece)
         except BaseException as error:
-            end = error
-        waiting.put(end)
+            waiting.put(error)
+        else:
+            waiting.put(_END)
 
-    # A daemon: one that waits for a registry that says nothing must not keep the process.
-    threading.Thread(target=work, name="stage", daemon=True).start()
+    threads.start(work, "stage")
+    piece: Any = None
     try:
         while (piece := waiting.get()) is not _END:
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
     finally:
+        del piece  # an error that this frame refers to would keep it, and all before it, from ending
         over.set()
         _empty(waiting)
 

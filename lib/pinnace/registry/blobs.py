@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pinnace import threads
 from pinnace.registry import ranges, retry
 from pinnace.registry.bodies import Body, Interrupted
 
@@ -156,11 +157,9 @@ class Parallel:
         self._changed = threading.Condition()
 
     def __iter__(self) -> Iterator[bytes]:
-        count = min(self._tuning.connections, self._count)
-        # Daemons: one that waits for a registry that says nothing must not keep the process.
-        for _ in range(count):
-            threading.Thread(target=self._work, name="part", daemon=True).start()
         try:
+            for _ in range(min(self._tuning.connections, self._count)):
+                threads.start(self._work, "part")
             while self._taken < self._count:
                 piece = self._next()
                 if piece is not None:
