@@ -169,6 +169,10 @@ def test_our_own_place_cannot_be_forged_through_links() -> None:
     assert "reserved" in refused(layer(links))
 
 
+def test_a_link_cannot_lead_to_a_name_that_no_file_can_have() -> None:
+    assert "too long" in refused(layer([symlink("l", "n" * 256), entry("l/f")]))
+
+
 def test_links_cannot_make_a_path_grow_without_end() -> None:
     assert "too long" in refused(layer([symlink("l", "x/" * 2000), entry("l/" + "y/" * 1900 + "f")]))
 

@@ -12,10 +12,11 @@ import pytest
 import zstandard
 
 from pinnace.errors import ImageError
-from pinnace.layers import Format, assemble, tree
+from pinnace.layers import Format, assemble, tar, tree
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Superblock
 from pinnace.squashfs.metadata import Damaged, decompressor, reference_of
+from pinnace.squashfs.reader import SquashFile
 
 BLOCK_SIZE = 4096
 
@@ -28,6 +29,8 @@ class Builder:
         self.inodes = b""
         self.listings = b""
         self.fragments = b""
+        #: The group of all inodes.
+        self.group = 0
 
     def add(self, kind: int, body: bytes) -> int:
         """An inode; gives its position."""
@@ -67,7 +70,7 @@ class Builder:
         """Write it to ``path`` with ``changes`` in the superblock."""
         content = bytearray(bytes(layout.SUPERBLOCK.size) + self.data)
         tables = []
-        for text in (self.inodes, self.listings, self.fragments, struct.pack("<I", 0)):
+        for text in (self.inodes, self.listings, self.fragments, struct.pack("<I", self.group)):
             tables.append(len(content))
             for start in range(0, len(text), 8192):
                 block = text[start : start + 8192]
@@ -231,6 +234,21 @@ def test_an_index_that_the_filter_does_not_write_is_refused(
     actions: object, build: Builder, tmp_path: Path
 ) -> None:
     refused(_with_index(build, tmp_path, json.dumps(actions).encode()))
+
+
+@pytest.mark.parametrize("target", [b"n" * 300, b"a/" + b"n" * 256, b"n\0"])
+def test_a_link_to_what_cannot_be_is_not_followed(target: bytes, build: Builder, tmp_path: Path) -> None:
+    lower = build.write(
+        tmp_path / "1", build.directory(build.listing((b"l", layout.SYMLINK, build.symlink(target))))
+    )
+    above = Builder()
+    above.group = tar.IMPLICIT_GROUP  # as if the layer had l/f alone
+    directory = above.directory(above.listing((b"f", layout.FILE, above.file(b"x"))))
+    upper = above.write(tmp_path / "2", above.directory(above.listing((b"l", layout.DIRECTORY, directory))))
+    assemble([lower, upper], str(tmp_path / "i"), Format())
+    with SquashFile(str(tmp_path / "i")) as image:
+        listed = {name: kind for name, kind, _ in image.listing(image.inode(image.root()))}
+    assert listed[b"l"] == layout.DIRECTORY and max(map(len, listed)) <= 255
 
 
 @pytest.mark.parametrize("limit", ["_MAX_STEPS", "_MAX_NAMES"])

@@ -121,7 +121,7 @@ class Filter:
                 continue
             done.append(part)
             here = b"/".join(done)
-            if len(here) > names.MAX_PATH:
+            if len(here) > names.MAX_PATH or len(part) > names.MAX_PART:
                 raise self._malformed(f"{printable(path)} leads to a path that is too long")
             kind = self._kinds.get(here)
             if kind == tar.SYMLINK:

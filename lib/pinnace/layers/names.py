@@ -15,7 +15,7 @@ INDEX = b"index"
 
 #: Bytes in one part of a path (squashfs, and Linux's NAME_MAX) and in a path or a symbolic link's
 #: target (Linux's PATH_MAX): what is longer could not be used.
-_MAX_PART = 255
+MAX_PART = 255
 MAX_PATH = 4095
 
 
@@ -40,7 +40,7 @@ def _parts(path: bytes, layer: str) -> tuple[bytes, ...]:
         parts = [part for part in parts if part not in (b"", b".")]
     if b".." in parts:
         raise tar.malformed(layer, f"the name {printable(path)} holds '..'")
-    if len(path) > MAX_PATH or (parts and max(map(len, parts)) > _MAX_PART):
+    if len(path) > MAX_PATH or (parts and max(map(len, parts)) > MAX_PART):
         raise tar.malformed(layer, f"the name {printable(path[:60])}… is too long")
     if b"\0" in path:
         raise tar.malformed(layer, f"the name {printable(path)} holds a null byte")

@@ -299,7 +299,7 @@ class _Merging:
                 continue
             children = trail[-1].children
             node = children.get(part)
-            if node is None and make:
+            if node is None and make and len(part) <= names.MAX_PART and b"\0" not in part:
                 self._made += 1
                 node = children[part] = Directory()
             if isinstance(node, Directory):
