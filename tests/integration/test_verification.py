@@ -212,6 +212,13 @@ def test_what_killed_processes_left_is_noted_and_removed(damaged: Damaged) -> No
     assert damaged.verify() == []
 
 
+def test_what_is_checked_and_good_is_as_old_as_before(damaged: Damaged) -> None:
+    for path in damaged.root.rglob("*.sqsh"):
+        os.utime(path, (1000, 2000))
+    assert damaged.verify() == [] and list(repair(damaged.store, FORM)) == []
+    assert {path.stat().st_atime for path in damaged.root.rglob("*.sqsh")} == {1000}
+
+
 def test_what_is_being_made_is_no_leftover(damaged: Damaged) -> None:
     digest = "sha256:" + "9" * 64
     half = Path(damaged.store.image_path(digest))

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 
+from pinnace import unnoticed
 from pinnace.errors import ImageError
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Content, Superblock
@@ -59,7 +60,7 @@ class SquashFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file = open(path, "rb")
+        self._file = open(path, "rb", opener=unnoticed.opener)
         self._length = os.fstat(self._file.fileno()).st_size
         self._xattr_bytes = 0
         try:

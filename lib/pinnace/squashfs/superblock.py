@@ -8,6 +8,7 @@ import stat
 import struct
 from dataclasses import dataclass
 
+from pinnace import unnoticed
 from pinnace.errors import ImageError
 from pinnace.squashfs.format import COMPRESSORS, MAGIC, POSITION, SUPERBLOCK, Superblock
 
@@ -30,7 +31,7 @@ def check(path: str) -> Summary:
     """The superblock of ``path``. Raises ImageError if it is no squashfs 4.0 file that is all there."""
     try:
         # O_NONBLOCK: a FIFO must not hang the caller.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = unnoticed.opener(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _cannot_open(path, error) from None
     try:
