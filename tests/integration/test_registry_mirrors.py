@@ -142,6 +142,17 @@ def test_wrong_bytes_of_a_mirror_that_then_fails_do_not_spoil_those_of_the_next(
         assert front.seen == []
 
 
+def test_a_layer_that_is_refused_at_its_end_is_not_fetched_again(
+    puller: Puller, front: Front, mirror: Front
+) -> None:
+    (blob, _, kind) = LAYERS[1]
+    for each in (front, mirror):
+        each.put("a/b", "2", [(blob, b"what the configuration claims", kind)])
+    said = puller.fails(f"{front.host}/a/b:2")
+    assert "is damaged: its content has digest" in said and "passed over" not in said
+    assert front.seen == []
+
+
 def test_an_image_that_is_refused_is_so_whoever_gives_it(puller: Puller, front: Front, mirror: Front) -> None:
     for each in (front, mirror):
         each.put("a/b", "2", [packed(layer([entry("sda", tarfile.BLKTYPE)]))])

@@ -35,6 +35,8 @@ class Delivery(Iterator[bytes]):
         self._size = size
         #: Those of whom bytes came.
         self.givers: list[Endpoint] = []
+        #: Whether all bytes have passed and are what the digest says.
+        self.right = False
         self._error: RegistryError | None = None
         self._pieces = self._checked()
         self._lock = threading.Lock()
@@ -59,6 +61,7 @@ class Delivery(Iterator[bytes]):
             if actual != self._digest:
                 hosts = " and ".join(giver.host for giver in self.givers or self._endpoints[-1:])
                 raise damaged(hosts, self._repository, self._digest, f"its content has digest {actual}")
+            self.right = True
         except RegistryError as error:
             if error.identifier in (DAMAGED, TRUNCATED):
                 self._error = error
@@ -91,8 +94,8 @@ def read(
 ) -> _T:
     """What ``use`` makes of a blob's bytes, of the right ones: what it made of others does not count.
 
-    The digest is known at the end only, so an ImageError of ``use`` may mean wrong bytes as well. Then all
-    of them are taken from the next of ``endpoints``; ``note`` is told. The last one's error is the one that
+    The digest is known at the end only, so an ImageError of ``use`` before may mean wrong bytes as well. Then
+    all of them are taken from the next of ``endpoints``; ``note`` is told. The last one's error is the one that
     is raised: RegistryError, or what ``use`` raises.
     """
     first = 0
@@ -101,6 +104,8 @@ def read(
         try:
             return use(delivery)
         except (RegistryError, ImageError) as error:
+            if delivery.right:  # no other address has other bytes
+                raise
             suspect = delivery.givers[0] if delivery.givers else endpoints[-1]
             if suspect is endpoints[-1]:
                 if error.identifier in _LIKE_DAMAGE:
