@@ -94,9 +94,9 @@ def read(
 ) -> _T:
     """What ``use`` makes of a blob's bytes, of the right ones: what it made of others does not count.
 
-    The digest is known at the end only, so an ImageError of ``use`` before may mean wrong bytes as well. Then
-    all of them are taken from the next of ``endpoints``; ``note`` is told. The last one's error is the one that
-    is raised: RegistryError, or what ``use`` raises.
+    The digest is known at the end only, so an ImageError of ``use`` before it may mean wrong bytes as well.
+    Then all of them are taken from the next of ``endpoints``; ``note`` is told. The last one's error is the
+    one that is raised: RegistryError, or what ``use`` raises.
     """
     first = 0
     while True:
