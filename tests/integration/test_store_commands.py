@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from integration.registry import Layout, run
 from integration.site import StoreSite
 from integration.trees import directory, entry, layer
 from pinnace import supply
+from pinnace.store import output
 
 _COMMAND = [sys.executable, "-c", "import sys; from pinnace.cli import main; sys.exit(main())"]
 
@@ -199,32 +197,13 @@ def test_two_imports_at_once_make_one_image(site: Site, target: Site, tmp_path: 
     assert target.leftovers() == [] and target.is_sound()
 
 
-def kill(process: subprocess.Popen[bytes], after: float) -> None:
-    """End a command as if the machine had, some time after its start."""
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-_SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(3, 60))]
-
-
-@pytest.mark.parametrize("seed", _SEEDS)
-def test_a_killed_import_export_or_repair_leaves_whole_objects_and_temporary_files(
-    seed: int, site: Site, target: Site, tmp_path: Path
+def test_what_a_killed_export_left_goes_with_the_next_and_what_is_being_written_stays(
+    site: Site, tmp_path: Path
 ) -> None:
-    moments = random.Random(seed)
-    archive, killed = tmp_path / "x.tar", tmp_path / "killed"
-    assert site.command("store", "export", "lab/tool:1", str(archive))[0] == 0
-    good = sound.objects(site.root)
-    killed.mkdir()
-    kill(site.start("store", "export", "lab/tool:1", f"{killed}/x.tar"), moments.uniform(0.1, 0.6))
-    assert not (killed / "x.tar").exists() or (killed / "x.tar").read_bytes() == archive.read_bytes()
-    kill(target.start("store", "import", str(archive)), moments.uniform(0.1, 0.7))
-    assert sound.faults(target.root, good) == [] or not target.root.exists()
-    assert target.command("store", "import", str(archive))[0] == 0 and target.is_sound()
-    assert sound.objects(target.root) == good and target.leftovers() == []
-    damage(target.store.images()[0].path)
-    kill(target.start("store", "repair"), moments.uniform(0.2, 0.8))
-    assert target.command("store", "repair")[0] == 0 and target.is_sound()
-    assert sound.objects(target.root) == good and target.leftovers() == []
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".pinnace-killed").write_bytes(b"half")
+    with output.unfinished(str(out)) as running:
+        assert site.command("store", "export", "lab/tool:1", str(out / "x.sqsh"))[0] == 0
+        assert {path.name for path in out.iterdir()} == {"x.sqsh", Path(running).name}
+    assert [path.name for path in out.iterdir()] == ["x.sqsh"]

@@ -6,8 +6,6 @@ A file made so runs under enroot, and under Pinnace where there is no store that
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 
 from pinnace.layers import Format, assemble, tar
 from pinnace.layers.squash import SquashWriter
@@ -52,14 +50,10 @@ def _missing(image: str, directory: str) -> list[bytes]:
 def _assemble(
     image: str, directories: list[bytes], files: dict[bytes, bytes], target: str, form: Format
 ) -> None:
-    directory = tempfile.mkdtemp(prefix=f"{os.path.basename(target)}.", dir=os.path.dirname(target))
-    try:
-        top = os.path.join(directory, "top.sqsh")
+    with output.unfinished(os.path.dirname(target)) as top:
         with SquashWriter(top, form) as writer:
             for name in directories:
                 writer.add(tar.Entry(name, tar.DIRECTORY, 0o755))
             for name, content in files.items():
                 writer.add(tar.Entry(name, tar.FILE, 0o644, len(content)), content)
         assemble([image, top], target, form)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

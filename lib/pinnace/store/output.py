@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from pinnace import digest as digests
 from pinnace.errors import StoreError
 from pinnace.layers.squash import sync
 from pinnace.reference import Reference
+from pinnace.store import leases
 
 _CHUNK = 16 << 20
+#: What the names of files begin with that are not finished.
+_UNFINISHED = ".pinnace-"
 
 
 def file_name(reference: Reference) -> str:
@@ -51,26 +54,55 @@ def write(make: Callable[[str], None], path: str, *, force: bool) -> None:
 
     Raises StoreError, and what ``make`` raises.
     """
-    directory = os.path.dirname(os.path.abspath(path))
-    temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
-        os.close(descriptor)
-        make(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        sync(temporary)
-        _publish(temporary, path, force)
-        sync(directory)
+        with unfinished(os.path.dirname(os.path.abspath(path))) as temporary:
+            make(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            sync(temporary)
+            _publish(temporary, path, force)
+            sync(os.path.dirname(temporary))
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}",
             hint="write elsewhere, or make room",
             identifier="output",
         ) from None
+
+
+@contextmanager
+def unfinished(directory: str) -> Iterator[str]:
+    """The path of a new file in ``directory``, which is removed at the end if it is still there.
+
+    What processes that died left there is removed first. Raises OSError.
+    """
+    _remove_abandoned(directory)
+    temporary, descriptor = _held(directory)
+    try:
+        yield temporary
     finally:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(temporary)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _held(directory: str) -> tuple[str, int | None]:
+    """A new file, and the descriptor that tells others that it is somebody's."""
+    while True:
+        descriptor, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=directory)
+        os.close(descriptor)
+        with suppress(FileNotFoundError):  # somebody took it for abandoned before it was held
+            return temporary, leases.hold(temporary)
+
+
+def _remove_abandoned(directory: str) -> None:
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith(_UNFINISHED):
+                path = os.path.join(directory, name)
+                with leases.alone(path) as alone, suppress(OSError):
+                    if alone:
+                        os.unlink(path)
 
 
 def _publish(temporary: str, path: str, force: bool) -> None:
