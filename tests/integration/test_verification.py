@@ -188,6 +188,13 @@ def test_a_good_image_stays_when_its_layer_goes_and_that_is_a_note(damaged: Dama
     assert not note.damage and "layers of it are gone" in note.problem
 
 
+def test_a_name_of_an_image_that_is_gone_is_no_damage_and_goes(damaged: Damaged) -> None:
+    damaged.store.remove_image(damaged.image.digest)
+    (note,) = damaged.verify()
+    assert not note.damage and "leads to no image" in note.problem
+    assert [done.action for done in damaged.repair()] == ["removed"] and damaged.verify() == []
+
+
 def test_an_image_is_built_anew_from_another_stores_layers(
     damaged: Damaged, pulled: Path, tmp_path: Path
 ) -> None:

@@ -1,1 +1,1 @@
-"""Pulls that are disturbed at random moments. ``make torture`` runs all, ``make test`` a sample."""
+"""What writes to a store disturbed at random moments. ``make torture`` runs all, ``make test`` a sample."""

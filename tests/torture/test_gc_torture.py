@@ -5,24 +5,22 @@ No start fails or gets another image, nothing in the store is wrong at the end, 
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import pinnace
 from integration import sound
 from integration.faults import Front, packed
 from integration.trees import entry, layer
 from pinnace.store import Store, collection
 from pinnace.store.collection import Policy
-from torture.processes import finish, start
+from torture.processes import finish, python, start
+from torture.rounds import seeded
 
 _RANDOM = random.Random(11)
 _SHARED, *_OWN = (
@@ -88,26 +86,10 @@ def undisturbed(registry: Front, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 def run(script: str, root: Path, registry: Front, rounds: int = -1) -> subprocess.Popen[str]:
-    environment = {
-        "HOME": str(root.parent),
-        "PATH": os.environ["PATH"],
-        "PINNACE_STORE": str(root),
-        "PYTHONPATH": str(Path(pinnace.__file__).parents[1]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    names = [f"{registry.host}/{name}" for name in NAMES]
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", script, str(rounds), *names]
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return python(root.parent, script, str(rounds), *(f"{registry.host}/{name}" for name in NAMES))
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [
-        pytest.param(seed, marks=pytest.mark.sample if seed == 0 else pytest.mark.torture)
-        for seed in range(25)  # of KILLS collections each, and as many pulls
-    ],
-)
+@pytest.mark.parametrize("seed", seeded(25, 1))  # of KILLS collections each, and as many pulls
 def test_collections_and_pulls_are_killed_beside_starts(
     seed: int, registry: Front, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

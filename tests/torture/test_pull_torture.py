@@ -19,6 +19,7 @@ from integration.registry import run
 from integration.trees import directory, entry, layer
 from pinnace.registry.bodies import PIECE
 from torture.processes import finish, start
+from torture.rounds import seeded
 
 #: Cuts and the bytes that each may cost.
 CUTS = 50
@@ -63,14 +64,6 @@ def undisturbed(registry: Front, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def _image(registry: Front) -> str:
     return f"{registry.host}/a/b:1"
-
-
-def seeded(count: int, sample: int) -> list[object]:
-    """Seeds of all rounds: a sample for every test run, the rest for ``make torture``."""
-    return [
-        pytest.param(n, marks=[pytest.mark.sample if n < sample else pytest.mark.torture])
-        for n in range(count)
-    ]
 
 
 def check(base: Path, registry: Front, expected: dict[str, str]) -> None:

@@ -13,16 +13,9 @@ from integration.stacks import random_layers
 from integration.test_pull_flattening import flatten, theirs
 from integration.trees import describe, differences
 from integration.views import VIEWS
+from torture.rounds import seeded
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel's squashfs needs root")
-
-
-def seeded(count: int, sample: int) -> list[object]:
-    """Seeds of all rounds: a sample for every test run, the rest for ``make torture``."""
-    return [
-        pytest.param(n, marks=[pytest.mark.sample if n < sample else pytest.mark.torture])
-        for n in range(count)
-    ]
 
 
 @pytest.mark.parametrize("seed", seeded(200, 12))

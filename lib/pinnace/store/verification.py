@@ -28,6 +28,7 @@ STORE, IMAGE, LAYER, REFERENCE, LEFTOVER = "store", "image", "layer", "reference
 _READERS = 4
 #: Seconds after which a directory without an owner is what somebody left.
 _SETTLED = 60.0
+_UNREADABLE = "it cannot be read"
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,9 @@ def references(known: Catalogue) -> Iterator[Finding]:
     for path in store.resolution_files():
         problem = _twice(lambda path=path: reference_problem(known, path))  # type: ignore[misc]
         if problem:
-            yield Finding(REFERENCE, os.path.relpath(path, store.root), problem)
+            # What leads nowhere is what a collection left that was killed: the next pull writes it anew.
+            unreadable = problem == _UNREADABLE
+            yield Finding(REFERENCE, os.path.relpath(path, store.root), problem, damage=unreadable)
 
 
 def reference_problem(known: Catalogue, path: str) -> str | None:
@@ -207,7 +210,7 @@ def reference_problem(known: Catalogue, path: str) -> str | None:
     try:
         resolution = Resolution.from_json(content)
     except (ValueError, KeyError, TypeError):
-        return "it cannot be read"
+        return _UNREADABLE
     if known.image(resolution.digest) is None:
         return f"{resolution.reference} leads to no image"
     return None
