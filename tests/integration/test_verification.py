@@ -226,6 +226,20 @@ def test_what_is_checked_and_good_is_as_old_as_before(damaged: Damaged) -> None:
     assert {path.stat().st_atime for path in damaged.root.rglob("*.sqsh")} == {1000}
 
 
+@pytest.mark.parametrize("part", ["references", "images/sha256", "layers", "tmp"])
+def test_a_link_in_the_place_of_a_directory_is_not_followed(
+    damaged: Damaged, part: str, tmp_path: Path
+) -> None:
+    (damaged.root / part).rename(tmp_path / "aside") if (damaged.root / part).exists() else None
+    victim = tmp_path / "victim" / "pinnace-x"
+    victim.mkdir(parents=True)
+    (victim / "settings.json").write_text("mine")
+    (damaged.root / part).symlink_to(victim.parent, target_is_directory=True)
+    with pytest.raises(StoreError, match="nothing was touched"):
+        list(repair(damaged.store, FORM))
+    assert (victim / "settings.json").exists()
+
+
 def test_what_is_being_made_is_no_leftover(damaged: Damaged) -> None:
     digest = "sha256:" + "9" * 64
     half = Path(damaged.store.image_path(digest))

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -413,6 +414,28 @@ def test_a_link_in_the_place_of_a_directory_is_not_followed(store: Store, part: 
     with pytest.raises(StoreError, match="nothing was touched"):
         collect(store)
     assert [entry.name for entry in victim.iterdir()] == [f"{1:064x}.sqsh"]
+
+
+def test_a_link_that_takes_the_place_of_a_directory_meanwhile_is_not_followed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = name(store, "h.io/a:1", 1)
+    moved = mine.parents[2]
+    aside = tmp_path / "victim"
+
+    @contextmanager
+    def held(path: str) -> Iterator[None]:
+        if path == store.references_lock:
+            moved.rename(aside)
+            moved.symlink_to(aside, target_is_directory=True)
+        with real(path):
+            yield
+
+    real = locks.held
+    monkeypatch.setattr(locks, "held", held)
+    with pytest.raises(StoreError, match="nothing was touched"):
+        collect(store)
+    assert (aside / mine.relative_to(moved)).exists()
 
 
 def test_links_among_the_files_are_not_followed(store: Store, tmp_path: Path) -> None:

@@ -320,10 +320,10 @@ class _Collection:
             if not self._dry:
                 with locks.held(self._store.references_lock):
                     # Written anew in the meantime, it may lead to an image that is new as well.
-                    current = self._store.resolution_at(path)
+                    current = self._opened.resolution(path)
                     if current is None or self._leads_somewhere(current.digest):
                         continue
-                    self._store.remove_resolution(path)
+                    self._opened.remove_resolution(path)
             self._report.references.append(resolution.reference)
 
     def _leads_somewhere(self, digest: str) -> bool:

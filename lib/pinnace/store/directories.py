@@ -115,12 +115,44 @@ class Opened:
                         os.close(descriptor)
 
     def resolutions(self) -> Iterator[tuple[str, Resolution]]:
-        """What each file below ``references`` says, with its path."""
+        """What each file below ``references`` says, with its path from there."""
         for base, name, directory in self._walk(REFERENCES):
             if name.endswith(".json"):
                 with suppress(ValueError, KeyError, TypeError):
                     resolution = Resolution.from_json(_content(name, directory) or b"")
-                    yield os.path.join(self._root, REFERENCES, os.path.normpath(base), name), resolution
+                    yield os.path.normpath(os.path.join(base, name)), resolution
+
+    def resolution(self, path: str) -> Resolution | None:
+        """What the file at ``path`` below ``references`` says; None if it is not there."""
+        with ExitStack() as stack, suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            name, directory = self._steps(path, stack)[-1]
+            return Resolution.from_json(_content(name, directory) or b"")
+        return None
+
+    def remove_resolution(self, path: str) -> None:
+        """Remove the file at ``path`` below ``references``, and directories that became empty.
+
+        The caller holds the store's ``references_lock``.
+        """
+        with ExitStack() as stack, suppress(FileNotFoundError):
+            *above, (name, directory) = self._steps(path, stack)
+            try:
+                os.unlink(name, dir_fd=directory)
+            except PermissionError as error:
+                raise StoreError(f"cannot remove {path}: {error.strerror}") from None
+            with suppress(OSError):  # one of them is not empty
+                for name, directory in reversed(above):
+                    os.rmdir(name, dir_fd=directory)
+
+    def _steps(self, path: str, stack: ExitStack) -> list[tuple[str, int | None]]:
+        """Each component of a path below ``references``, with the descriptor of the directory it is in."""
+        directory = self.part(REFERENCES)
+        steps = []
+        *above, name = path.split("/")
+        for component in above:
+            steps.append((component, directory))
+            directory = _directory(component, directory, stack)
+        return [*steps, (name, directory)]
 
     def _walk(self, part: str) -> Iterator[tuple[str, str, int]]:
         """Directory, name and the directory's descriptor of all that lies in a part."""

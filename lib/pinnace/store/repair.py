@@ -16,9 +16,9 @@ from pinnace import digest as digests
 from pinnace import documents, locks, squashfs
 from pinnace.errors import PinnaceError
 from pinnace.layers import Format
-from pinnace.layers.squash import storage_error
 from pinnace.store import verification
 from pinnace.store.build import Workspace, workspace
+from pinnace.store.directories import IMAGES, LAYERS, REFERENCES, Opened
 from pinnace.store.store import Catalogue, Store
 from pinnace.store.verification import Finding
 
@@ -41,6 +41,8 @@ def repair(known: Catalogue, form: Format) -> Iterator[Repair]:
     store = known.own
     if not os.path.isdir(store.root):
         return
+    with Opened(store):
+        pass  # no link leads out of it
     form = _form(store, form)
     for finding in list(verification.store_description(store)):
         with suppress(FileNotFoundError):
@@ -119,32 +121,24 @@ def _good_layer(
 
 def _mend_reference(known: Catalogue, finding: Finding, place: Workspace, form: Format) -> str | None:
     store = known.own
-    path = os.path.join(store.root, finding.name)
-    with locks.held(store.references_lock):
-        if verification.reference_problem(known, path) is None:
+    with locks.held(store.references_lock), Opened(store) as opened:
+        if verification.reference_problem(known, os.path.join(store.root, finding.name)) is None:
             return None
-        store.remove_resolution(path)
+        opened.remove_resolution(os.path.relpath(finding.name, REFERENCES))
     return "removed"
 
 
 def _mend_leftover(known: Catalogue, finding: Finding, place: Workspace, form: Format) -> str | None:
     store = known.own
-    directory, _, name = finding.name.partition("/sha256/")
-    if not name:
+    part, name = os.path.split(finding.name)
+    if part not in (IMAGES, LAYERS):
         return None  # a workspace
     stem, suffix = os.path.splitext(name)
-    digest = digests.PREFIX + stem
-    path = os.path.join(store.root, finding.name)
-    with locks.held(store.lock_path(directory[:-1], digest)):
+    kind = "image" if part == IMAGES else "layer"
+    with locks.held(store.lock_path(kind, digests.PREFIX + stem)), Opened(store) as opened:
         other = {".sqsh": ".json", ".json": ".sqsh"}[suffix]
-        if os.path.exists(os.path.splitext(path)[0] + other):
+        if stem + other in opened.files(part) or not opened.remove(part, name):
             return None
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error(path, error) from None
     return "removed"
 
 
