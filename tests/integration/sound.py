@@ -7,6 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from pinnace.layers import Format, digest_of
 from pinnace.store import Store
 
 
@@ -32,13 +33,19 @@ def faults(root: Path, expected: dict[str, str] | None = None) -> list[str]:
             found.append(f"{path} differs from one made undisturbed")
         if subprocess.run(["unsquashfs", "-lc", str(root / path)], capture_output=True).returncode != 0:
             found.append(f"{path} cannot be read")
-    for record in root.glob("images/sha256/*.json"):
-        facts = json.loads(record.read_bytes())
-        if present.get(f"images/sha256/{record.stem}.sqsh") != facts["sha256"].partition(":")[2]:
+    for record in root.glob("layers/sha256/*.json"):
+        digest = present.get(f"layers/sha256/{record.stem}.sqsh")
+        if digest and "sha256:" + digest != json.loads(record.read_bytes())["sha256"]:
             found.append(f"{record.name} tells another digest")
-        missing = [layer for layer in facts["layers"] if f"layers/sha256/{layer[7:]}.sqsh" not in present]
+    for record in root.glob("images/sha256/*.json"):
+        files = [f"layers/sha256/{layer[7:]}.sqsh" for layer in json.loads(record.read_bytes())["layers"]]
+        missing = [file for file in files if file not in present]
         if missing:
             found.append(f"{record.name} has no layers {missing}")
+        elif digest_of([str(root / file) for file in files], Format())[7:] != present.get(
+            f"images/sha256/{record.stem}.sqsh"
+        ):
+            found.append(f"{record.name} is not what its layers give")
     for name, image in Store(str(root)).listing():
         if not Path(image.path).exists():
             found.append(f"{name} has no image")

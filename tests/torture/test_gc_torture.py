@@ -61,7 +61,7 @@ for number in forever():
     for _ in range(3):
         sha256 = hashlib.sha256(open(found.path, "rb").read()).hexdigest()
         image = store.image(found.digest)
-        assert image is not None and image.sha256 == "sha256:" + sha256, (found, image)
+        assert image is not None and os.stat(found.path).st_size == image.size, (found, image)
     print(names[number % len(names)], sha256, flush=True)
     os.close(found.lease)
 """

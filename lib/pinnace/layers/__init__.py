@@ -21,8 +21,8 @@ that the layer does not list itself, but has entries below, has group 1 (``tar.I
 what a squashfs cannot say lies in ``/.wh..wh.pinnace`` (see ``filter``).
 """
 
-from pinnace.layers.assembly import assemble
+from pinnace.layers.assembly import assemble, digest_of
 from pinnace.layers.conversion import Limits, convert
 from pinnace.layers.squash import Format
 
-__all__ = ["Format", "Limits", "assemble", "convert"]
+__all__ = ["Format", "Limits", "assemble", "convert", "digest_of"]

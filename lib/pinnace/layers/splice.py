@@ -19,8 +19,6 @@ import os
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import NamedTuple
 
 from pinnace import digest as digests
@@ -42,47 +40,65 @@ _NOT_BETWEEN_THESE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP,
 _CLONE_RANGE = struct.Struct("<qQQQ")
 
 
-def splice(image: Image, layers: Sequence[SquashFile], target: str, form: Format) -> str:
-    """Write ``image`` to ``target``, complete and synced; gives the digest of the file.
+def splice(image: Image, layers: Sequence[SquashFile], target: str, form: Format) -> None:
+    """Write ``image`` to ``target``.
 
     ``form`` counts for an image without layers; otherwise the layers say how they are compressed.
 
     Raises ImageError if the layers don't fit together, StoreError if ``target`` cannot be
     written. After an error there is no ``target``.
     """
-    common = _common_form(layers, form)
-    plan = _Plan(image, len(layers))
-    regions = [_Region(layer, files) for layer, files in zip(layers, plan.files)]
-    head = layout.SUPERBLOCK.size + len(common.options)
-    place = head
-    for region in regions:
-        place = region.lay_out(place)
-    superblock, tables = _tables(plan, regions, place, common)
-    tables += bytes(-(place + len(tables)) % _PAGE)
-    copies = [copy for region in regions for copy in region.copies()]
+    parts = _parts(image, layers, form)
     try:
-        # What is written is hashed at the same time, from where it comes: a file of reflinks would
-        # have to be read from the disk.
-        with open(target, "wb") as output, ThreadPoolExecutor(1) as second:
-            stop = Event()
-            try:
-                hashing = second.submit(_digest, superblock + common.options, copies, tables, stop)
-                os.pwrite(output.fileno(), superblock + common.options, 0)
-                for copy in copies:
-                    copy.carry_out(output.fileno())
-                output.seek(place)
-                output.write(tables)
-                output.flush()
-                os.fsync(output.fileno())
-                return digests.PREFIX + hashing.result()
-            finally:
-                stop.set()
+        with open(target, "wb") as output:
+            os.pwrite(output.fileno(), parts.head, 0)
+            for copy in parts.copies:
+                copy.carry_out(output.fileno())
+            output.seek(parts.place)
+            output.write(parts.tables)
     except OSError as error:
         _remove(target)
         raise storage_error(target, error) from None
     except BaseException:
         _remove(target)
         raise
+
+
+def digest(image: Image, layers: Sequence[SquashFile], form: Format) -> str:
+    """The digest of the file that ``splice`` writes, from the layers alone. Raises ImageError."""
+    parts = _parts(image, layers, form)
+    state = hashlib.sha256(parts.head)
+    position = len(parts.head)
+    for copy in parts.copies:
+        state.update(bytes(copy.place - position))
+        for piece in copy.pieces():
+            state.update(piece)
+        position = copy.place + copy.length
+    state.update(bytes(parts.place - position))
+    state.update(parts.tables)
+    return digests.PREFIX + state.hexdigest()
+
+
+class _Parts(NamedTuple):
+    """What an image's file consists of: its head, blocks of layers, and tables from ``place`` on."""
+
+    head: bytes
+    copies: list[_Copy]
+    place: int
+    tables: bytearray
+
+
+def _parts(image: Image, layers: Sequence[SquashFile], form: Format) -> _Parts:
+    common = _common_form(layers, form)
+    plan = _Plan(image, len(layers))
+    regions = [_Region(layer, files) for layer, files in zip(layers, plan.files)]
+    place = layout.SUPERBLOCK.size + len(common.options)
+    for region in regions:
+        place = region.lay_out(place)
+    superblock, tables = _tables(plan, regions, place, common)
+    tables += bytes(-(place + len(tables)) % _PAGE)
+    copies = [copy for region in regions for copy in region.copies()]
+    return _Parts(superblock + common.options, copies, place, tables)
 
 
 class _Common:
@@ -340,6 +356,16 @@ class _Copy(NamedTuple):
         else:
             self._bytes(target, 0, length)
 
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes themselves. Raises OSError, ImageError."""
+        position, left = self.start, self.length
+        while left:
+            piece = os.pread(self.layer.fileno(), min(left, _PIECE), position)
+            if not piece:
+                raise self.layer.damaged("it ends too early")
+            yield piece
+            position, left = position + len(piece), left - len(piece)
+
     def _bytes(self, target: int, offset: int, length: int) -> None:
         source, start, place = self.layer.fileno(), self.start + offset, self.place + offset
         while length:
@@ -352,26 +378,6 @@ class _Copy(NamedTuple):
             if count == 0:
                 raise self.layer.damaged("it ends too early")
             start, place, length = start + count, place + count, length - count
-
-
-def _digest(head: bytes, copies: Sequence[_Copy], tables: bytearray, stop: Event) -> str:
-    """SHA-256 of the image's file; of nothing if ``stop`` is set."""
-    state = hashlib.sha256(head)
-    position = len(head)
-    buffer = bytearray(_PIECE)
-    for copy in copies:
-        state.update(bytes(copy.place - position))
-        position, left = copy.start, copy.length
-        while left and not stop.is_set():
-            with memoryview(buffer)[: min(left, _PIECE)] as piece:
-                count = os.preadv(copy.layer.fileno(), [piece], position)
-                if count == 0:
-                    raise copy.layer.damaged("it ends too early")
-                state.update(piece[:count])
-            position, left = position + count, left - count
-        position = copy.place + copy.length
-    state.update(tables)
-    return state.hexdigest()
 
 
 def _clone(source: int, start: int, target: int, place: int, length: int) -> bool:

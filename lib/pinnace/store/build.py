@@ -104,7 +104,7 @@ class Workspace:
         """
         temporary = self.temporary()
         try:
-            sha256 = assemble(layers, temporary, form)
+            assemble(layers, temporary, form)
         except FileNotFoundError as error:
             raise StoreError(
                 f"{error.filename} has just been removed", hint="try again", identifier="not-in-store"
@@ -112,7 +112,6 @@ class Workspace:
         finished = replace(
             image,
             size=os.stat(temporary).st_size,
-            sha256=sha256,
             created_at=time.time(),
             builder=_BUILDER,
         )

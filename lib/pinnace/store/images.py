@@ -55,8 +55,11 @@ class Image:
 
     ``digest`` is its platform manifest's, ``path`` its squashfs file, ``config`` the "config"
     object of the OCI image configuration (Env, Entrypoint, Cmd, WorkingDir, User, Labels…),
-    ``size`` the file's bytes, ``sha256`` the file's own digest, ``layers`` the diff IDs from the
-    bottom up, ``created_at`` the time of the build in seconds since 1970, ``builder`` what built it.
+    ``size`` the file's bytes, ``layers`` the diff IDs from the bottom up, ``created_at`` the time of
+    the build in seconds since 1970, ``builder`` what built it.
+
+    ``sha256`` is the file's own digest, or empty: a file that was spliced is what its layers give, and
+    theirs are known. To hash it as well would take longer than to make it.
     """
 
     digest: str

@@ -99,9 +99,10 @@ def _mend_image(known: Catalogue, finding: Finding, place: Workspace, form: Form
         return None
     store = known.own
     with locks.held(store.lock_path("image", finding.name)):
-        if verification.image_problem(store, finding.name) is None:
-            return None
         image = store.recorded_image(finding.name)
+        sound = verification.sound_layers(store, image) if image else ()
+        if verification.image_problem(known, finding.name, sound) is None:
+            return None
         if image is not None:
             with ExitStack() as held:
                 files = [_good_layer(known, layer, place, form, held) for layer in image.layers]

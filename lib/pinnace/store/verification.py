@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pinnace import digest as digests
 from pinnace import documents, squashfs
 from pinnace.errors import PinnaceError
+from pinnace.layers import Format, digest_of
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
 from pinnace.store.build import is_workspace
@@ -60,22 +61,20 @@ def verify(
     else:
         digest_list = [image.digest for image in images]
         layers = sorted({layer for image in images for layer in image.layers if store.has_layer(layer)})
-    checks: list[Callable[[], Iterator[Finding]]] = []
-    checks += [_bound(_layer, store, layer, quick) for layer in layers]
-    checks += [_bound(_image, known, digest, quick) for digest in digest_list]
     readers = ThreadPoolExecutor(_READERS)
     try:
-        for findings in readers.map(lambda check: list(check()), checks):
+        sound = set(layers)
+        for layer, problem in zip(layers, readers.map(lambda layer: _layer(store, layer, quick), layers)):
+            if problem:
+                sound.discard(layer)
+                yield Finding(LAYER, layer, problem)
+        for findings in readers.map(lambda digest: list(_image(known, digest, sound, quick)), digest_list):
             yield from findings
     finally:  # also if nobody wants to know any more
         readers.shutdown(cancel_futures=True)
     if images is None:
         yield from references(known)
         yield from leftovers(store)
-
-
-def _bound(check: Callable[..., Iterator[Finding]], *arguments: object) -> Callable[[], Iterator[Finding]]:
-    return lambda: check(*arguments)
 
 
 # Objects
@@ -98,8 +97,13 @@ def layer_problem(store: Store, diff_id: str, *, quick: bool = False) -> str | N
     return _file_problem(path, layer.size, layer.sha256, quick)
 
 
-def image_problem(store: Store, digest: str, *, quick: bool = False) -> str | None:
-    """What is wrong with an image, or None; also if it is not there."""
+def image_problem(known: Catalogue, digest: str, sound: Container[str], *, quick: bool = False) -> str | None:
+    """What is wrong with an image, or None; also if it is not there.
+
+    ``sound`` are those of the store's layers with which nothing is wrong: a file that was spliced has to
+    be what its layers give. Where they are not there, or not good, it has to be readable.
+    """
+    store = known.own
     content = _content(store.record_path(digest))
     if content is None:
         return None
@@ -114,17 +118,39 @@ def image_problem(store: Store, digest: str, *, quick: bool = False) -> str | No
         return None  # another version's; nobody uses it
     if not os.path.exists(path):
         return "its file is missing"
-    return _file_problem(path, image.size, image.sha256 or None, quick)
+    expected = image.sha256 or None
+    if expected is None and image.layers and not quick:
+        expected = _spliced_digest(known, image, sound)
+    return _file_problem(path, image.size, expected, quick)
 
 
-def _layer(store: Store, diff_id: str, quick: bool) -> Iterator[Finding]:
-    problem = _twice(lambda: layer_problem(store, diff_id, quick=quick))
-    if problem:
-        yield Finding(LAYER, diff_id, problem)
+def sound_layers(store: Store, image: Image) -> set[str]:
+    """Those of an image's layers that are in the store and good."""
+    return {layer for layer in image.layers if store.has_layer(layer) and layer_problem(store, layer) is None}
 
 
-def _image(known: Catalogue, digest: str, quick: bool) -> Iterator[Finding]:
-    problem = _twice(lambda: image_problem(known.own, digest, quick=quick))
+def _spliced_digest(known: Catalogue, image: Image, sound: Container[str]) -> str | None:
+    """The digest of what the image's layers give; None if not all are there and good."""
+    files = []
+    for layer in image.layers:
+        place = next((store for store in known.stores() if store.has_layer(layer)), None)
+        if place is None:
+            return None
+        if layer not in sound if place is known.own else layer_problem(place, layer) is not None:
+            return None
+        files.append(place.layer_path(layer))
+    try:
+        return digest_of(files, Format())  # the layers say how they are compressed
+    except (OSError, PinnaceError):
+        return None
+
+
+def _layer(store: Store, diff_id: str, quick: bool) -> str | None:
+    return _twice(lambda: layer_problem(store, diff_id, quick=quick))
+
+
+def _image(known: Catalogue, digest: str, sound: Container[str], quick: bool) -> Iterator[Finding]:
+    problem = _twice(lambda: image_problem(known, digest, sound, quick=quick))
     image = known.own.image(digest)
     if problem:
         yield Finding(IMAGE, digest, problem)
