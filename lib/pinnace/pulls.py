@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from pinnace import locks
 from pinnace.config import Settings
@@ -15,13 +16,14 @@ from pinnace.layers import Format
 from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.sources import ImageSource, SourceImage
-from pinnace.sources.registry import RegistrySource
-from pinnace.store import Image, collection
+from pinnace.store import Image
 from pinnace.store.build import Workspace, workspace
-from pinnace.store.collection import Jobs
 from pinnace.store.images import Origin, Resolution
 from pinnace.store.store import Catalogue
 from pinnace.transfers import Transfers, Waiting
+
+if TYPE_CHECKING:
+    from pinnace.store.collection import Jobs
 
 
 class Pull:
@@ -46,7 +48,7 @@ class Pull:
         self._source = source
 
     def run(self, reference: Reference, platform: str) -> Image:
-        source = self._source or RegistrySource.of(reference, self._settings, self._progress.message)
+        source = self._source or self._registry(reference)
         known = self._known.resolution(reference, platform)
         present = self._known.image(known.digest) if known else None
         form = Format.of(self._settings)
@@ -66,7 +68,15 @@ class Pull:
             self._keep_quota()
         return image
 
+    def _registry(self, reference: Reference) -> ImageSource:
+        # Only here: what comes from a file needs no requests, which take longer than a small layer.
+        from pinnace.sources.registry import RegistrySource
+
+        return RegistrySource.of(reference, self._settings, self._progress.message)
+
     def _keep_quota(self) -> None:
+        from pinnace.store import collection
+
         report = collection.keep_quota(self._store, self._settings, self._jobs, self._known)
         if report is not None and report.is_over:
             self._progress.message(report.complaint())
