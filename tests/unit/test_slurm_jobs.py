@@ -67,6 +67,27 @@ def test_what_is_no_answer_is_none(say: Say, program: str, text: str, status: in
     assert jobs.queue() is None
 
 
+def test_squeue_and_scontrol_are_asked_for_the_same_cluster(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CLUSTERS", "green")
+    monkeypatch.setenv("SQUEUE_STATES", "PENDING")
+    other = 'test -z "$SLURM_CLUSTERS$SQUEUE_STATES" || exit 1'
+    say("scontrol", _CONFIG.format("none"), before=other)
+    say("squeue", "1 RUNNING\n", before=other)
+    assert jobs.queue() == Queue("blue", frozenset({1}), True)
+
+
+def test_without_a_path_nothing_is_looked_for_in_the_working_directory(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say("scontrol", "", before="echo > ran")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path)
+    jobs.queue()
+    assert not Path("ran").exists()
+
+
 def test_a_controller_that_says_nothing_is_waited_for_a_while(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

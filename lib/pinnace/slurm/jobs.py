@@ -21,6 +21,9 @@ _ENDED = frozenset(
     """BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED LAUNCH_FAILED NODE_FAIL OUT_OF_MEMORY
     PREEMPTED RECONFIG_FAIL REVOKED TIMEOUT""".split()  # noqa: SIM905
 )
+#: Variables that have squeue show something else; with SLURM_CLUSTERS the jobs of one cluster are
+#: asked for, and the name of another.
+_MISLEADING = ("SQUEUE_", "SLURM_CLUSTERS")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: Prints [[job ID, state], ...]. First pyslurm since 22.5.3, then the interface before.
@@ -70,7 +73,7 @@ def _from_pyslurm() -> list[int] | None:
 def _from_squeue() -> list[int] | None:
     # %A is a number of its own for each task of an array and each part of a heterogeneous job, as in
     # a step's request. All states are asked for: those that are shown by default differ by release.
-    text = _output(["squeue", "--noheader", "--all", "--states=all", "--format=%A %T"])
+    text = _output(["squeue", "--local", "--noheader", "--all", "--states=all", "--format=%A %T"])
     if text is None:
         return None
     pairs = [line.strip().partition(" ") for line in text.splitlines()]
@@ -86,8 +89,8 @@ def _lasts(state: str) -> bool:
 
 
 def _output(command: list[str]) -> str | None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
-    environment["PATH"] = f"{os.environ.get('PATH', '')}:{_PATH}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_MISLEADING)}
+    environment["PATH"] = ":".join(filter(None, (os.environ.get("PATH"), _PATH)))
     try:
         done = subprocess.run(
             command,
