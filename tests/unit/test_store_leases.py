@@ -50,6 +50,17 @@ def test_an_image_is_held_until_the_lease_is_released(image: Image) -> None:
     assert not is_held(image)
 
 
+def test_a_file_that_another_host_has_removed_is_not_there(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(fcntl, "flock", stale)
+    with Lease() as lease:
+        assert not lease.take(image)
+
+
 def test_many_hold_an_image_at_once(image: Image) -> None:
     with Lease() as one, Lease() as other:
         assert one.take(image) and other.take(image)

@@ -11,6 +11,7 @@ Between the steps of a job its image is not mounted. Each step leaves an empty f
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -103,7 +104,8 @@ def hold(path: str) -> int | None:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             raise
-        except OSError:
+        except OSError as error:
+            _raise_if_stale(error)
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -115,11 +117,18 @@ def hold(path: str) -> int | None:
         except FileNotFoundError:
             os.close(descriptor)
             raise
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
+            _raise_if_stale(error)
             return None
         os.close(descriptor)
     return None
+
+
+def _raise_if_stale(error: OSError) -> None:
+    """Another host has removed the file: on a network file system it is not there in another way."""
+    if error.errno == errno.ESTALE:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), error.filename) from None
 
 
 @contextmanager
@@ -133,7 +142,9 @@ def alone(path: str, directory: int | None = None) -> Iterator[bool]:
         try:
             # NFS locks for writing what is open for writing alone.
             descriptor = os.open(path, flags | os.O_RDWR, dir_fd=directory)
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             descriptor = os.open(path, flags, dir_fd=directory)
     except OSError as error:
         yield isinstance(error, FileNotFoundError)

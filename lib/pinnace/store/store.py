@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -78,6 +79,10 @@ class Catalogue:
     def stores(self) -> list[Store]:
         """The stores that are looked at, in order."""
         return [self.own]
+
+    def is_whole(self) -> bool:
+        """Whether all stores can be looked at: what is missing in them is missing."""
+        return True
 
     def has_layer(self, diff_id: str) -> bool:
         """Whether a layer's file is there."""
@@ -323,6 +328,8 @@ def _read(path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ESTALE:  # removed by another host meanwhile
+            return None
         raise StoreError(
             f"cannot read {path}: {error.strerror}", hint="check the store's owner and mode"
         ) from None
