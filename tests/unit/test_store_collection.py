@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,12 @@ from pinnace import locks
 from pinnace.errors import StoreError
 from pinnace.layers import Format
 from pinnace.reference import parse
-from pinnace.store import Image, Store, collection, pins
+from pinnace.store import Image, Store, collection, leases, pins
 from pinnace.store.build import Workspace, workspace
 from pinnace.store.collection import Policy, Queue, Report
 from pinnace.store.images import BUILD_FORMAT, Resolution
 from pinnace.store.leases import Lease, job_name
+from pinnace.store.stack import StackedStore
 
 AMD = "linux/amd64"
 DAY = 86400.0
@@ -166,6 +167,37 @@ def test_a_record_without_its_image_goes_at_any_age(store: Store) -> None:
     os.unlink(add(store, 1, 11).path)
     collect(store, Policy())
     assert files(store) == ["store.json"]
+
+
+def test_an_image_that_is_named_meanwhile_is_not_unreachable(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(name(store, "h.io/a:1", add(store, 1, 11) and 1)).unlink()
+    real = leases.alone
+
+    def alone(path: str, directory: int | None = None) -> AbstractContextManager[bool]:
+        name(store, "h.io/a:later", 1)
+        return real(path, directory)
+
+    monkeypatch.setattr(leases, "alone", alone)
+    collect(store, Policy(unreachable=True))
+    assert kept(store) == [1]
+
+
+def test_a_time_that_is_to_come_was_a_wrong_clocks(store: Store) -> None:
+    image = add(store, 1, 11, idle=31 * DAY)
+    os.utime(image.path, (os.stat(image.path).st_atime, time.time() + 1000 * DAY))
+    collect(store, Policy(max_age=30 * DAY))
+    assert kept(store) == []
+
+
+def test_while_a_store_below_is_not_there_references_stay(store: Store, tmp_path: Path) -> None:
+    path = name(store, "h.io/a:1", 1)
+    known = StackedStore(store, [str(tmp_path / "not mounted")], warn=lambda text: None)
+    collect(store, known=known)
+    assert path.exists()
+    collect(store)
+    assert not path.exists()
 
 
 def test_what_dead_processes_have_left_goes(store: Store) -> None:
@@ -365,6 +397,21 @@ def test_a_lease_that_is_left_while_slurm_is_asked_counts(store: Store) -> None:
 
     collection.collect(store, EVERYTHING, answer)
     assert kept(store) == [1]
+
+
+def test_a_lease_that_a_further_step_renews_meanwhile_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = left_by_job(store, 7, age=365 * DAY)
+    real = leases.alone
+
+    def alone(name: str, directory: int | None = None) -> AbstractContextManager[bool]:
+        os.utime(path)
+        return real(name, directory)
+
+    monkeypatch.setattr(leases, "alone", alone)
+    collect(store)
+    assert kept(store) == [1] and path.exists()
 
 
 # What is never touched

@@ -80,8 +80,8 @@ class Removed:
 class Report:
     """What a collection did, or would do. Sizes in bytes.
 
-    ``kept`` tells, for images that would have gone, why they did not: ``in use``, ``pinned``,
-    ``job ID``, ``being made``. ``busy``: another process was collecting, and nothing was done.
+    ``kept`` tells, for images that would have gone, why they did not: ``in use``, ``pinned``, ``job ID``,
+    ``being made``, ``named``. ``busy``: another process was collecting, and nothing was done.
     """
 
     images: list[Removed] = field(default_factory=list)
@@ -177,7 +177,8 @@ class _Collection:
         self._jobs = jobs
         self._known = known
         self._dry = dry
-        self._ended_leases: set[str] = set()
+        #: Leases of jobs that have ended, with the time when each was left.
+        self._ended_leases: dict[str, float] = {}
         #: The layers of each image that has a record.
         self._records: dict[str, tuple[str, ...]] = {}
         self._report = Report(quota=policy.quota)
@@ -192,7 +193,8 @@ class _Collection:
         self._remove_images()
         self._remove_layers()
         self._remove_layer_records()
-        self._remove_references()
+        if self._known.is_whole():
+            self._remove_references()
         self._remove_leases()
         # What was freed is what others do not use either, so it is looked at, not reckoned.
         if self._dry:
@@ -229,7 +231,7 @@ class _Collection:
         with self._removable("image", image.digest) as free:
             why = self._use(image) if free else "being made"
             if why is None and not self._dry:
-                why = self._unlink_image(image)
+                why = self._unlink_image(image, reason)
         if why is not None:
             if image.image is not None:
                 self._report.kept[image.digest] = why
@@ -251,14 +253,14 @@ class _Collection:
             return "pinned"
         for lease in self._opened.files(leases.DIRECTORY):
             parsed = leases.parsed(lease)
-            if parsed and parsed[0] == image.name and lease not in self._ended_leases:
+            if parsed and parsed[0] == image.name and not self._is_over(lease):
                 return f"job {parsed[1]}"
         if self._dry:
             with self._opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
                 return None if alone else "in use"
         return None
 
-    def _unlink_image(self, image: Stored) -> str | None:
+    def _unlink_image(self, image: Stored, reason: str) -> str | None:
         """Remove an image whose lock is held; gives why it cannot be removed, if so."""
         with self._opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
             current = stored(self._opened, image.name) if alone else image
@@ -267,9 +269,15 @@ class _Collection:
             # A lease of a job was left while the file was held, so it is there by now.
             if not alone or changed or self._use(image) is not None:
                 return "in use"
+            if reason == "unreachable" and self._is_named(image):
+                return "named"
             self._opened.remove(IMAGES, f"{image.name}.json")
             self._opened.remove(IMAGES, f"{image.name}.sqsh")
             return None
+
+    def _is_named(self, image: Stored) -> bool:
+        """Whether a reference leads to the image by now: a pull records it last of all."""
+        return any(resolution.digest == image.digest for _, resolution in self._opened.resolutions())
 
     # Layers
 
@@ -330,25 +338,33 @@ class _Collection:
         gone = self._dry and any(image.digest == digest for image in self._report.images)
         return not gone and self._known.image(digest) is not None
 
-    def _found_ended(self) -> set[str]:
-        """The leases of jobs that have ended."""
+    def _found_ended(self) -> dict[str, float]:
+        """The leases of jobs that have ended, and when they were left."""
         # Slurm is asked after they were listed: a job that has left one was in the queue by then.
         found = [name for name in self._opened.files(leases.DIRECTORY) if leases.parsed(name)]
         queue = self._jobs() if found and self._jobs else None
-        return {name for name in found if self._has_ended(name, queue)}
+        looks = ((name, self._opened.look(leases.DIRECTORY, name)) for name in found)
+        return {
+            name: look[1].st_mtime for name, look in looks if look and self._has_ended(name, look[1], queue)
+        }
 
-    def _has_ended(self, lease: str, queue: Queue | None) -> bool:
-        parsed, look = leases.parsed(lease), self._opened.look(leases.DIRECTORY, lease)
-        if parsed is None or look is None:
+    def _has_ended(self, lease: str, status: os.stat_result, queue: Queue | None) -> bool:
+        parsed = leases.parsed(lease)
+        if parsed is None:
             return False
         _, job, cluster = parsed
-        shown = queue is not None and (queue.complete or look[1].st_uid == os.geteuid())
+        shown = queue is not None and (queue.complete or status.st_uid == os.geteuid())
         if queue is not None and queue.cluster == cluster and shown:
             return job not in queue.jobs
-        return time.time() - look[1].st_mtime >= self._policy.job_lease
+        return time.time() - status.st_mtime >= self._policy.job_lease
+
+    def _is_over(self, lease: str) -> bool:
+        """Whether a lease is one of those, and no further step has renewed it."""
+        look = self._opened.look(leases.DIRECTORY, lease)
+        return look is None or self._ended_leases.get(lease) == look[1].st_mtime
 
     def _remove_leases(self) -> None:
-        for name in self._ended_leases:
+        for name in filter(self._is_over, self._ended_leases):
             if self._dry or self._opened.remove(leases.DIRECTORY, name):
                 self._report.job_leases += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from pinnace.store.directories import IMAGES, LAYERS, PINS, Opened
 from pinnace.store.images import BUILD_FORMAT, Image
 from pinnace.store.pins import Pin
 from pinnace.store.usage import Account, Usage
+
+#: Seconds by which the clocks of hosts may differ.
+_SKEW = 3600.0
 
 
 @dataclass
@@ -82,7 +86,7 @@ def stored(opened: Opened, name: str) -> Stored:
     file = opened.look(IMAGES, f"{name}.sqsh")
     if file is not None:
         found.file, status = file
-        found.used_at = max(status.st_atime, status.st_mtime)
+        found.used_at = _last(status.st_atime, status.st_mtime)
     content = opened.read(IMAGES, f"{name}.json")
     if content is None:
         return found
@@ -97,10 +101,16 @@ def stored(opened: Opened, name: str) -> Stored:
             image = Image.from_json(content, "")
             if image.digest == found.digest and found.file is not None and image.size == found.file.size:
                 found.image = image
-                found.used_at = max(found.used_at, image.created_at)
+                found.used_at = _last(found.used_at, image.created_at)
     except (ValueError, KeyError, TypeError):
         pass
     return found
+
+
+def _last(*times: float) -> float:
+    """The last of some times. One that is to come is a clock's that was wrong, and would never be over."""
+    now = time.time() + _SKEW
+    return max((moment for moment in times if moment <= now), default=min(times))
 
 
 def image_names(opened: Opened) -> list[str]:

@@ -105,6 +105,10 @@ class StackedStore(Catalogue):
         """The stores that are looked at, in order."""
         return [self.own, *filter(self._may_use, self._others)]
 
+    def is_whole(self) -> bool:
+        """Whether all stores can be looked at: one that is not mounted has nothing."""
+        return all(map(self._may_use, self._others)) and not self._told
+
     def has_layer(self, diff_id: str) -> bool:
         """Whether any of the stores has the layer's file."""
         return any(os.path.exists(store.layer_path(diff_id)) for store in (self.own, *self._others))

@@ -237,7 +237,7 @@ def reference_problem(known: Catalogue, path: str) -> str | None:
         resolution = Resolution.from_json(content)
     except (ValueError, KeyError, TypeError):
         return _UNREADABLE
-    if known.image(resolution.digest) is None:
+    if known.image(resolution.digest) is None and known.is_whole():
         return f"{resolution.reference} leads to no image"
     return None
 
