@@ -75,9 +75,12 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, said
 
 
-def survivors(base: Path) -> list[str]:
-    """What still runs of commands begun in ``base``; children have a moment to see that theirs has ended."""
-    end = time.monotonic() + 10
+def survivors(base: Path, *, patience: float = 10) -> list[str]:
+    """What still runs of commands begun in ``base`` after ``patience`` seconds.
+
+    The children of one that was killed need a moment to see it.
+    """
+    end = time.monotonic() + patience
     while (found := _running(base)) and time.monotonic() < end:
         time.sleep(0.05)
     return found
