@@ -41,10 +41,13 @@ def held_if_free(path: str) -> Iterator[bool]:
 
     lock = filelock.FileLock(path, timeout=0)
     try:
+        _refuse_link(path)
         lock.acquire()
     except filelock.Timeout:
         yield False
         return
+    except (OSError, NotImplementedError) as error:
+        raise _refused(path, error) from None
     try:
         yield _is_current(lock, path)
     finally:
@@ -58,6 +61,7 @@ def _acquire(path: str, waiting: Callable[[], None] | None) -> Any:
         lock = filelock.FileLock(path)
         try:
             try:
+                _refuse_link(path)
                 lock.acquire(timeout=0)
             except filelock.Timeout:
                 if waiting is not None:
@@ -65,16 +69,28 @@ def _acquire(path: str, waiting: Callable[[], None] | None) -> Any:
                     waiting = None
                 lock.acquire(timeout=-1, poll_interval=0.1)
         except (OSError, NotImplementedError) as error:
-            refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-            raise StoreError(
-                f"cannot lock {path}: {getattr(error, 'strerror', None) or error}",
-                hint="check the store's owner and mode, or set `store` to a directory of yours"
-                if refused
-                else "the store needs a file system with flock and free space",
-            ) from None
+            raise _refused(path, error) from None
         if _is_current(lock, path):
             return lock
         lock.release()
+
+
+def _refuse_link(path: str) -> None:
+    """Whoever can write to a store could have a file emptied: filelock opens it so before 3.20."""
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _refused(path: str, error: OSError | NotImplementedError) -> StoreError:
+    number = getattr(error, "errno", None)
+    return StoreError(
+        f"cannot lock {path}: {getattr(error, 'strerror', None) or error}",
+        hint="check the store's owner and mode, or set `store` to a directory of yours"
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS)
+        else "remove the link"
+        if number == errno.ELOOP
+        else "the store needs a file system with flock and free space",
+    )
 
 
 def _is_current(lock: Any, path: str) -> bool:

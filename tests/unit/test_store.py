@@ -325,8 +325,19 @@ def test_a_lock_that_cannot_be_had_says_why_and_what_to_do(
         raise OSError(number, "refused here", "/a/path")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with pytest.raises(StoreError, match=f"lock: refused here; .*{hint}"), locks.held(str(tmp_path / "lock")):
-        pass
+    for held in (locks.held, locks.held_if_free):
+        with pytest.raises(StoreError, match=f"lock: refused here; .*{hint}"), held(str(tmp_path / "lock")):
+            pass
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "lock").symlink_to(victim)
+    for held in (locks.held, locks.held_if_free):
+        with pytest.raises(StoreError, match="symbolic links; remove the link"), held(str(tmp_path / "lock")):
+            pass
+    assert victim.read_text() == "mine"
 
 
 def test_removing_from_a_store_without_a_place_for_locks_is_one_clear_error(store: Store) -> None:

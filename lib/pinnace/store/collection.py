@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -380,13 +380,7 @@ class _Collection:
 @contextmanager
 def _free(path: str) -> Iterator[bool]:
     """Hold the lock at ``path`` unless somebody else does; its file is gone afterwards."""
-    with ExitStack() as stack:
-        try:
-            free = stack.enter_context(locks.held_if_free(path))
-        except OSError as error:
-            raise StoreError(
-                f"cannot lock {path}: {error.strerror}", hint="run it as the store's owner"
-            ) from None
+    with locks.held_if_free(path) as free:
         try:
             yield free
         finally:
