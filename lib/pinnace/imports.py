@@ -16,6 +16,7 @@ from pinnace.reference import Reference
 from pinnace.sources import local, locations, platforms
 from pinnace.store import Image, Store, archive
 from pinnace.store.collection import Jobs
+from pinnace.store.leases import Lease
 
 
 def fetch(
@@ -89,7 +90,8 @@ def take(
             return archive.read(stream, os.path.abspath(text), known, form, rename=called)
     # What has no transport is a file here, whatever it looks like.
     file = text if locations.parse(text) else os.path.join(".", text)
-    return [fetch(file, store=store, settings=settings, progress=progress, name=name)]
+    with Lease() as lease:  # until its name is recorded
+        return [fetch(file, store=store, settings=settings, progress=progress, name=name, hold=lease.take)]
 
 
 def _checked(name: str) -> Reference:

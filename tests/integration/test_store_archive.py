@@ -23,6 +23,7 @@ from pinnace.errors import PinnaceError
 from pinnace.layers import Format
 from pinnace.reference import Reference
 from pinnace.store import Image, archive
+from pinnace.store.collection import Policy, collect
 
 BASE = [directory("./"), directory("etc"), entry("etc/f", content=os.urandom(300_000))]
 TOPS = [[entry("data", content=os.urandom(100_000))], [entry("other", content=b"1")]]
@@ -178,6 +179,22 @@ def test_what_the_store_has_stays_as_it_is(source: Site, target: Site) -> None:
     before = {path: path.stat().st_ino for path in target.root.glob("*/sha256/*")}
     target.read(content)
     assert {path: path.stat().st_ino for path in target.root.glob("*/sha256/*")} == before
+
+
+def test_what_the_store_has_stays_for_the_import_whatever_is_cleaned_up(
+    source: Site, target: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.read(source.write("lab/a:1"))
+    real = archive._names
+
+    def names(*arguments: Any) -> Any:
+        """Called when all was read."""
+        collect(target.store, Policy(max_age=0), None)
+        return real(*arguments)
+
+    monkeypatch.setattr(archive, "_names", names)
+    target.read(source.write("lab/a:1", "lab/b:1"))
+    assert len(target.store.listing()) == 2
 
 
 def test_a_damaged_layer_is_not_exported(source: Site, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def _place_image(
     store = known.own
     with locks.held(store.lock_path("image", image.digest)), ExitStack() as held:
         present = known.image(image.digest)
-        if present is not None:
+        if present is not None and (present.store != store.root or place.keep(image.digest)):
             return present
         file = contents.files.get(image.digest)
         if file is not None:
@@ -320,8 +320,7 @@ class _Reader:
         known = self._found.layers.get(digest) if is_layer else self._found.images.get(digest)
         if known is None or digest in self._found.files or entry.size != known.size:
             raise self._malformed(f"{tar.printable(entry.path)} has another size than its record, or none")
-        there = self._known.own
-        if os.path.exists(there.layer_path(digest)) if is_layer else there.image(digest):
+        if self._place.layer(digest) is not None if is_layer else self._place.keep(digest):
             self._stream.skip(entry.size + tar.padding(entry.size))
             return
         path = self._place.temporary()

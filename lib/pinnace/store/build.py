@@ -120,6 +120,7 @@ class Workspace:
     def put_image(self, image: Image, temporary: str) -> Image:
         """Take a finished file of this workspace into the store; the caller holds the image's lock."""
         path = self._store.image_path(image.digest)
+        self._keep(temporary)
         self._publish(temporary, path)
         # The record makes the image complete, so it comes last.
         self._write(self._store.record_path(image.digest), image.to_json())
@@ -143,6 +144,16 @@ class Workspace:
         while self._leases:
             os.close(self._leases.pop())
 
+    def keep(self, digest: str) -> bool:
+        """Have an image of the store stay there until this workspace is removed. False: it is not there."""
+        image = self._store.image(digest)
+        try:
+            if image is not None:
+                self._keep(image.path)
+        except FileNotFoundError:
+            return False
+        return image is not None
+
     def layer(self, diff_id: str) -> str | None:
         """A name in this workspace for a layer of the store, if it is there."""
         return self._held(self._store.layer_path(diff_id))
@@ -160,7 +171,7 @@ class Workspace:
         return own
 
     def _keep(self, path: str) -> None:
-        """Let nobody remove the file as one that no image uses: the image's record is yet to come."""
+        """Let nobody remove the file as one that nothing uses: what leads to it is yet to come."""
         descriptor = leases.hold(path)
         if descriptor is not None:
             self._leases.append(descriptor)
