@@ -147,11 +147,7 @@ class Store(Catalogue):
 
     def resolution(self, reference: Reference, platform: str) -> Resolution | None:
         """What ``reference`` meant when it was last resolved for ``platform``."""
-        return self.resolution_at(self.resolution_path(reference, platform))
-
-    def resolution_at(self, path: str) -> Resolution | None:
-        """What the file at ``path`` records."""
-        content = _read(path)
+        content = _read(self.resolution_path(reference, platform))
         if content is None:
             return None
         try:
