@@ -17,7 +17,8 @@ sudo    = $(if $(filter 0,$(shell id -u)),,sudo)
 venv    = build/venv/bin
 install = install -D -m 644
 fill    = sed -e 's|@PYTHON@|$(python)|g' -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIBEXECDIR@|$(libexec)|g' \
-              -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@PLUGIN@|$(plugin)|g'
+              -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@PLUGIN@|$(plugin)|g' \
+              -e 's|@SLURM_PREFIX@|$(SLURM_PREFIX)|g'
 
 all: ## Build the executor and the SPANK plugin
 	$(MAKE) -C libexec

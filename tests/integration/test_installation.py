@@ -51,6 +51,9 @@ def test_make_install_fills_a_package(copy: Path, tmp_path: Path) -> None:
     for file in package.rglob("*"):
         if file.is_file():
             assert b"@LIBDIR@" not in file.read_bytes(), file
+    for name in ("etc/cron.d/pinnace", "usr/lib/systemd/system/pinnace-gc.service"):
+        text = (package / name).read_text()
+        assert "PATH=/usr/bin:" in text and "@" not in text, name
 
 
 def test_pip_builds_a_wheel_with_the_executor(copy: Path, tmp_path: Path) -> None:
