@@ -13,7 +13,7 @@ from typing import Any
 from pinnace import digest as digests
 from pinnace import threads
 from pinnace.config import Settings
-from pinnace.layers import Format, conversion
+from pinnace.layers import Format, conversion, decompression
 from pinnace.layers.converter import Converter
 from pinnace.layers.windows import Windows
 from pinnace.progress import Progress
@@ -63,7 +63,8 @@ class Transfers:
         Those that lie in other stores stay there until ``held`` is closed.
         """
         blobs = {blob.diff_id: blob for blob in self._image.layers}
-        todo = deque(blobs.values())
+        # The largest first: the one that begins last would keep a single processor busy.
+        todo = deque(sorted(blobs.values(), key=lambda blob: -blob.size))
         done: SimpleQueue[Any] = SimpleQueue()
 
         def work() -> None:
@@ -114,14 +115,34 @@ class Transfers:
     def _make(self, blob: LayerBlob, target: str, form: Format) -> None:
         if self._source.make(self._image, blob, target):
             return
-        with self._converter() as converter:
-            convert = converter.convert if blob.size > _SMALL else conversion.convert
+        room: int | None = 0
+        while room is not None:
+            # Whoever waits for room keeps no connection, which those that have it may need to go on.
+            with self._windows.room(room), self._converter() as converter:
+                room = self._converted(blob, target, form, converter, room)
 
-            def use(chunks: Iterator[bytes]) -> None:
-                with self._shown(blob, chunks) as shown, self._windows.room_for(shown) as ready:
-                    convert(ready, blob.diff_id, target, form, self._limits)
+    def _converted(
+        self, blob: LayerBlob, target: str, form: Format, converter: Converter, room: int
+    ) -> int | None:
+        """Make the layer's file, with ``room`` for the stream's window.
 
-            self._source.read(self._image, blob, use)
+        Gives the room that it takes, if that is more and not free: then nothing was made.
+        """
+        convert = converter.convert if blob.size > _SMALL else conversion.convert
+        lacking: int | None = None
+
+        def use(chunks: Iterator[bytes]) -> None:
+            nonlocal lacking
+            head, whole = decompression.beginning(chunks)
+            wanted = decompression.window(head)
+            with self._windows.room_if_free(wanted - room) as free:
+                lacking = None if free else wanted
+                if free:
+                    with self._shown(blob, whole) as shown:
+                        convert(shown, blob.diff_id, target, form, self._limits)
+
+        self._source.read(self._image, blob, use)
+        return lacking
 
     @contextmanager
     def _converter(self) -> Iterator[Converter]:
