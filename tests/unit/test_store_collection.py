@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from pinnace.store.build import Workspace, workspace
 from pinnace.store.collection import Policy, Queue, Report
 from pinnace.store.images import BUILD_FORMAT, Resolution
 from pinnace.store.leases import Lease, job_name
+from pinnace.store.listing import entries
 from pinnace.store.stack import StackedStore
+from pinnace.store.verification import verify
 
 AMD = "linux/amd64"
 DAY = 86400.0
@@ -494,6 +496,15 @@ def test_links_among_the_files_are_not_followed(store: Store, tmp_path: Path) ->
     Path(store.root, "references", "dir").symlink_to(tmp_path, target_is_directory=True)
     collect(store)
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("look", [collect, entries, lambda store: list(verify(store))])
+def test_a_store_that_cannot_be_read_is_one_clear_error(
+    look: Callable[[Store], object], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot read .*: Not a directory"):
+        look(Store(str(tmp_path / "file")))
 
 
 @pytest.mark.parametrize("found", [None, "", "[]", '{"format": 999}', "\x00"])

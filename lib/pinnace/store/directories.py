@@ -167,20 +167,24 @@ def is_store(root: str) -> bool:
 
     Raises StoreError if it is something else.
     """
-    content = None
-    with suppress(FileNotFoundError):
+    try:
         if _UNDESCRIBED.issuperset(os.listdir(root)):
             return False
-        content = _content(os.path.join(root, "store.json"), None)
-        with suppress(ValueError, TypeError, AttributeError):
-            if content is not None and documents.parse(content).get("format") == BUILD_FORMAT:
-                return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
         raise StoreError(
-            f"{root} is not a store of this version of Pinnace",
-            hint="nothing was touched; set `store` to the directory that is one",
-            identifier="not-a-store",
-        )
-    return False
+            f"cannot read the store {root}: {error.strerror}", hint="set `store` to a directory of yours"
+        ) from None
+    content = _content(os.path.join(root, "store.json"), None)
+    with suppress(ValueError, TypeError, AttributeError):
+        if content is not None and documents.parse(content).get("format") == BUILD_FORMAT:
+            return True
+    raise StoreError(
+        f"{root} is not a store of this version of Pinnace",
+        hint="nothing was touched; set `store` to the directory that is one",
+        identifier="not-a-store",
+    )
 
 
 def _directory(name: str, parent: int | None, stack: ExitStack) -> int:

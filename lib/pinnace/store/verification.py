@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from pinnace import digest as digests
 from pinnace import documents, squashfs
-from pinnace.errors import PinnaceError
+from pinnace.errors import PinnaceError, StoreError
 from pinnace.layers import Format, digest_of
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
@@ -298,8 +298,10 @@ def _complete(store: Store, kind: str) -> list[str]:
 def _names(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory))
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise StoreError(f"cannot read {directory}: {error.strerror}") from None
 
 
 def _content(path: str) -> bytes | None:
