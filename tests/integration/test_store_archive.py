@@ -291,6 +291,12 @@ def test_members_that_are_no_files_are_refused(kind: bytes, source: Site, target
     assert "does not belong into it" in target.refuses(content)
 
 
+def test_an_archive_of_nothing_but_records_fills_no_memory(source: Site, target: Site) -> None:
+    entries = members(source.write("lab/a:1"))
+    more = [(f"references/{number}.json", entries[-1][1].ljust(15 << 20)) for number in range(10, 19)]
+    assert "records have more than" in target.refuses(packed([*entries, *more]))
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 def test_an_archive_that_is_cut_short_is_refused(part: float, source: Site, target: Site) -> None:
     content = source.write("lab/a:1")

@@ -41,6 +41,8 @@ _MEMBER = re.compile(rb"(layers|images)/sha256/([0-9a-f]{64})\.(json|sqsh)|refer
 _CHUNK = 1 << 20
 #: Bytes of a record, whose largest part is an image's configuration.
 _MAX_RECORD = 16 << 20
+#: Bytes of all records, which are in memory until everything is checked.
+_MAX_RECORDS = 128 << 20
 _MAX_MEMBERS = 100_000
 
 Write = Callable[[bytes], object]
@@ -239,6 +241,7 @@ class _Reader:
         self._stream = ByteStream(iter(lambda: stream.read(_CHUNK), b""))
         self._name, self._known, self._place, self._form = name, known, place, form
         self._found = _Contents()
+        self._record_bytes = 0
 
     def contents(self) -> _Contents:
         try:
@@ -359,6 +362,9 @@ class _Reader:
     def _body(self, entry: tar.Entry) -> bytes:
         if entry.size > _MAX_RECORD:
             raise self._malformed(f"{tar.printable(entry.path)} has {entry.size} bytes")
+        self._record_bytes += entry.size
+        if self._record_bytes > _MAX_RECORDS:
+            raise self._malformed(f"its records have more than {_MAX_RECORDS} bytes")
         body = self._stream.exactly(entry.size)
         self._stream.skip(tar.padding(entry.size))
         return body
