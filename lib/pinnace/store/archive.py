@@ -126,7 +126,10 @@ def _object(out: Write, name: str, file: BinaryIO, size: int, sha256: str) -> No
     left = size
     out(tar.header(tar.Entry(name.encode(), tar.FILE, 0o644, size)))
     while left:
-        piece = file.read(min(_CHUNK, left))
+        try:
+            piece = file.read(min(_CHUNK, left))
+        except OSError as error:
+            raise StoreError(f"cannot read {file.name}: {error.strerror}") from None
         if not piece:
             break
         state.update(piece)
