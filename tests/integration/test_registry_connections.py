@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from integration import faults
 from integration.certificates import Authority
-from integration.faults import Front, packed
+from integration.faults import OCI, Front, packed
 from integration.puller import Puller
 from integration.registry import Layout, Registry, run
 from integration.test_registry_behaviours import BLOB, FOREVER, LAYERS, SMALL, M
@@ -31,6 +32,22 @@ def test_the_registry_of_these_tests_is_one(front: Front, tmp_path: Path) -> Non
         f"dir:{tmp_path}/copy",
     )
     assert (tmp_path / "copy" / BLOB.partition(":")[2]).read_bytes() == LAYERS[1][0]
+
+
+def test_streams_that_wait_for_memory_keep_no_connection_from_the_others(
+    puller: Puller, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them asks for all the memory that there is for windows."""
+    monkeypatch.setenv("PINNACE_CONNECTIONS_PER_HOST", "1")
+    monkeypatch.setenv("PINNACE_PART_SIZE", str(1 << 20))
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=27)
+    layers = []
+    for number in range(4):
+        tar = layer([entry(f"f{number}", content=os.urandom(4 << 20))])
+        stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        layers.append((stream.compress(tar) + stream.flush(), tar, f"{OCI}.layer.v1.tar+zstd"))
+    front.put("a/b", "1", layers)
+    puller.succeeds(f"{front.host}/a/b:1")
 
 
 def test_a_registry_without_head_is_asked_for_the_manifest(puller: Puller, front: Front) -> None:

@@ -50,8 +50,7 @@ def pieces(stream: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("stream", [packed(27), SKIPPABLE + packed(27), packed(20) + packed(25)])
 def test_streams_of_large_windows_are_decompressed(stream: bytes) -> None:
-    with Windows().room_for(pieces(stream)) as chunks:
-        plain = b"".join(decompression.decompressed(chunks, "x"))
+    plain = b"".join(decompression.decompressed(pieces(stream), "x"))
     assert plain == b"content" * 9 * stream.count(b"\x28\xb5\x2f\xfd")
 
 
@@ -61,35 +60,49 @@ def test_a_window_that_nothing_announced_or_that_is_too_large_is_refused(stream:
         list(decompression.decompressed(pieces(stream), "x"))
 
 
-def test_streams_wait_for_room() -> None:
+def test_who_finds_no_room_waits() -> None:
     windows = Windows(64 * MEBIBYTE)
     begun, events = threading.Event(), []
 
     def other() -> None:
         begun.set()
-        with windows.room_for(pieces(packed(26))):
+        with windows.room(64 * MEBIBYTE):
             events.append("other")
 
     thread = threading.Thread(target=other)
-    with windows.room_for(pieces(packed(25))), windows.room_for(pieces(packed(25))):
+    with windows.room(32 * MEBIBYTE), windows.room(32 * MEBIBYTE):
         thread.start()
         begun.wait()
-        with windows.room_for(pieces(gzip.compress(b"x"))):  # needs none
-            events.append("gzip")
+        with windows.room(0):
+            events.append("none")
         events.append("first")
     thread.join()
-    assert events == ["gzip", "first", "other"]
+    assert events == ["none", "first", "other"]
+
+
+def test_room_that_is_free_is_held_and_other_is_not_waited_for() -> None:
+    windows = Windows(64 * MEBIBYTE)
+    with windows.room_if_free(40 * MEBIBYTE) as first, windows.room_if_free(40 * MEBIBYTE) as second:
+        assert (first, second) == (True, False)
+        with windows.room_if_free(24 * MEBIBYTE) as rest, windows.room_if_free(-1) as none:
+            assert rest and none
+    with windows.room_if_free(64 * MEBIBYTE) as everything:
+        assert everything
 
 
 def test_a_window_larger_than_all_room_takes_all_of_it() -> None:
     windows = Windows(64 * MEBIBYTE)
     for _ in range(2):
-        with windows.room_for(pieces(packed(27))) as chunks:
-            assert b"".join(chunks) == packed(27)
+        with windows.room(128 * MEBIBYTE), windows.room_if_free(1) as more:
+            assert not more
+        with windows.room_if_free(128 * MEBIBYTE) as all_of_it:
+            assert all_of_it
 
 
 def test_a_stream_that_fails_leaves_its_room() -> None:
     windows = Windows(64 * MEBIBYTE)
-    for _ in range(3):
-        with pytest.raises(ValueError), windows.room_for(pieces(packed(26))):
+    for place in (windows.room, windows.room_if_free):
+        with pytest.raises(ValueError), place(64 * MEBIBYTE):
             raise ValueError
+    with windows.room_if_free(64 * MEBIBYTE) as free:
+        assert free

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pinnace.layers import decompression
-
 
 class Windows:
     """The windows of streams that are decompressed at the same time are ``total`` bytes, or one stream's."""
@@ -17,16 +15,30 @@ class Windows:
         self._changed = threading.Condition()
 
     @contextmanager
-    def room_for(self, chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-        """The same stream, once there is room for its window; there is until the block ends."""
-        head, chunks = decompression.beginning(chunks)
-        wanted = min(decompression.window(head), self._total)
+    def room(self, size: int) -> Iterator[None]:
+        """Wait until ``size`` bytes are free and hold them until the block ends; at most all there are."""
+        size = min(size, self._total)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= wanted)
-            self._free -= wanted
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
         try:
-            yield chunks
+            yield
         finally:
-            with self._changed:
-                self._free += wanted
-                self._changed.notify_all()
+            self._give(size)
+
+    @contextmanager
+    def room_if_free(self, size: int) -> Iterator[bool]:
+        """Like ``room`` without waiting: gives False, and holds nothing, if so much is not free."""
+        size = min(max(size, 0), self._total)
+        with self._changed:
+            free = self._free >= size
+            self._free -= size if free else 0
+        try:
+            yield free
+        finally:
+            self._give(size if free else 0)
+
+    def _give(self, size: int) -> None:
+        with self._changed:
+            self._free += size
+            self._changed.notify_all()

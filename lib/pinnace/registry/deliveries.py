@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,11 +39,24 @@ class Delivery(Iterator[bytes]):
         self.right = False
         self._error: RegistryError | None = None
         self._pieces = self._checked()
+        self._over = False
         self._lock = threading.Lock()
 
     def __next__(self) -> bytes:
         with self._lock:
-            return next(self._pieces)
+            piece = next(self._pieces)
+            if self._over:
+                self._pieces.close()
+            return piece
+
+    def close(self) -> None:
+        """Give the connection back, once a thread that waits for bytes has got them."""
+        self._over = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._pieces.close()
+            finally:
+                self._lock.release()
 
     def verdict(self) -> RegistryError | None:
         """Why the bytes are wrong, for which the rest is fetched; None if they aren't, or nobody knows."""
@@ -51,7 +64,7 @@ class Delivery(Iterator[bytes]):
             deque(self, 0)
         return self._error
 
-    def _checked(self) -> Iterator[bytes]:
+    def _checked(self) -> Generator[bytes, None, None]:
         state = hashlib.sha256()
         try:
             for piece in self._gathered():
@@ -115,3 +128,5 @@ def read(
                 raise
             first = endpoints.index(suspect) + 1
             note(f"mirror {suspect.host} is passed over for {digests.short(digest)}: {error.message}")
+        finally:
+            delivery.close()
