@@ -42,7 +42,7 @@ def faults(root: Path, expected: dict[str, str] | None = None) -> list[str]:
         missing = [file for file in files if file not in present]
         if missing:
             found.append(f"{record.name} has no layers {missing}")
-        elif digest_of([str(root / file) for file in files], Format())[7:] != present.get(
+        elif files and digest_of([str(root / file) for file in files], Format())[7:] != present.get(
             f"images/sha256/{record.stem}.sqsh"
         ):
             found.append(f"{record.name} is not what its layers give")
