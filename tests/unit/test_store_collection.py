@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -463,6 +464,23 @@ def test_a_link_in_the_place_of_a_directory_is_not_followed(store: Store, part: 
     with pytest.raises(StoreError, match="nothing was touched"):
         collect(store)
     assert [entry.name for entry in victim.iterdir()] == [f"{1:064x}.sqsh"]
+
+
+def test_what_users_put_among_leases_neither_stops_a_collection_nor_counts(store: Store) -> None:
+    add(store, 1, 11, idle=DAY)
+    place = os.path.join(store.root, "leases")
+    os.mkdir(place)
+    Path(place, "mine").write_bytes(bytes(1024 * KIB))
+    before = os.open(place, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=before)
+        below = os.open("d", os.O_RDONLY, dir_fd=before)
+        os.close(before)
+        before = below
+    os.close(before)
+    report = collect(store, Policy(quota=512 * KIB))
+    subprocess.run(["rm", "-r", place], check=True)  # pytest could not
+    assert kept(store) == [1] and not report.is_over
 
 
 def test_a_link_that_takes_the_place_of_a_directory_meanwhile_is_not_followed(

@@ -23,6 +23,8 @@ PARTS = (IMAGES, LAYERS, REFERENCES, leases.DIRECTORY, PINS, "tmp", "locks")
 #: What may be in a store that is being made, before its description.
 _UNDESCRIBED = frozenset(("tmp", "locks", "probes"))
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Directories in one another; those of other parts have files alone. Users may write to ``leases``.
+_DEPTH = {REFERENCES: 140, "tmp": 8}
 _RECORD_SIZE = 16 << 20
 
 
@@ -158,7 +160,10 @@ class Opened:
         """Directory, name and the directory's descriptor of all that lies in a part."""
         top = self.part(part)
         if top is not None:
-            for base, _, names, directory in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+            depth = _DEPTH.get(part, 0)
+            for base, below, names, directory in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+                if base.count("/") >= depth:
+                    below.clear()
                 yield from ((base, name, directory) for name in sorted(names))
 
 

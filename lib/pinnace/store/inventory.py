@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pinnace import digest as digests
 from pinnace import documents
+from pinnace.store import leases
 from pinnace.store.directories import IMAGES, LAYERS, PINS, Opened
 from pinnace.store.images import BUILD_FORMAT, Image
 from pinnace.store.pins import Pin
@@ -76,8 +77,8 @@ class Inventory:
 
 
 def account(opened: Opened) -> Account:
-    """The bytes that all of the store takes."""
-    return Account(file for _, file in opened.usages())
+    """The bytes that all of the store takes. Leases take none; others' files there are not counted."""
+    return Account(file for part, file in opened.usages() if part != leases.DIRECTORY)
 
 
 def stored(opened: Opened, name: str) -> Stored:
