@@ -402,6 +402,12 @@ def test_a_lease_that_is_left_while_slurm_is_asked_counts(store: Store) -> None:
     assert kept(store) == [1]
 
 
+def test_a_lease_from_the_future_counts_for_nothing_without_slurm(store: Store) -> None:
+    left_by_job(store, 7, age=-365 * DAY)
+    collect(store)
+    assert kept(store) == []
+
+
 def test_a_lease_that_a_further_step_renews_meanwhile_counts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

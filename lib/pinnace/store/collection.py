@@ -356,7 +356,8 @@ class _Collection:
         shown = queue is not None and (queue.complete or status.st_uid == os.geteuid())
         if queue is not None and queue.cluster == cluster and shown:
             return job not in queue.jobs
-        return time.time() - status.st_mtime >= self._policy.job_lease
+        # One that is to come was left by a wrong clock, or by somebody who wants the image kept for ever.
+        return not -leases.SKEW <= time.time() - status.st_mtime < self._policy.job_lease
 
     def _is_over(self, lease: str) -> bool:
         """Whether a lease is one of those, and no further step has renewed it."""

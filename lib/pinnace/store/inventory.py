@@ -14,9 +14,6 @@ from pinnace.store.images import BUILD_FORMAT, Image
 from pinnace.store.pins import Pin
 from pinnace.store.usage import Account, Usage
 
-#: Seconds by which the clocks of hosts may differ.
-_SKEW = 3600.0
-
 
 @dataclass
 class Stored:
@@ -110,7 +107,7 @@ def stored(opened: Opened, name: str) -> Stored:
 
 def _last(*times: float) -> float:
     """The last of some times. One that is to come is a clock's that was wrong, and would never be over."""
-    now = time.time() + _SKEW
+    now = time.time() + leases.SKEW
     return max((moment for moment in times if moment <= now), default=min(times))
 
 

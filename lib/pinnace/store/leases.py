@@ -27,6 +27,8 @@ DIRECTORY = "leases"
 #: Somebody who may read the file could hold it for ever, which must not keep a container from starting.
 _ATTEMPTS = 50
 _PAUSE = 0.02
+#: Seconds by which the clocks of hosts may differ.
+SKEW = 3600.0
 #: Seconds for which the time of the last use is good enough as it is.
 _STALE = 60.0
 #: Names of clusters are of letters, digits and these (slurm.conf(5)); a name from a job is not believed.
