@@ -236,6 +236,13 @@ def test_what_takes_the_place_of_a_directory_of_whiteouts_is_put_aside() -> None
     assert actions == [["put", "0", "d"]]
 
 
+def test_what_takes_the_place_of_a_directory_of_links_to_lower_layers_is_put_aside() -> None:
+    """And so later than the links are made, as in the layer."""
+    given_on, actions = admitted(layer([hardlink("d/l", "f"), symlink("d", "e")]))
+    assert [item.path for item in given_on] == [b".wh..wh.pinnace/1"]
+    assert actions == [["link", "d/l", "f"], ["put", "1", "d"]]
+
+
 def test_a_hard_link_into_a_lower_layer_becomes_an_action() -> None:
     assert admitted(layer([hardlink("l", "/d/f")])) == ([], [["link", "l", "d/f"]])
 

@@ -161,6 +161,7 @@ class Filter:
         if kind is None or target in self._lower:
             lower = self._lower.get(target, target)
             self._set_aside("link", path, names.to_text(path), names.to_text(lower))
+            self._note_parents(path)
             self._kinds[path] = tar.LINK
             self._lower[path] = lower
             return None
