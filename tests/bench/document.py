@@ -30,11 +30,17 @@ _FACTS = ("date", "processor", "cores", "kernel", "system", "load", "load after"
 
 
 def main() -> int:
-    text = _TEXT.read_text()
-    _TEXT.write_text(_SECTION.sub(lambda found: f"{found[1]}\n{_tables(found[2])}\n{found[3]}", text))
+    _TEXT.write_text(_SECTION.sub(_filled, _TEXT.read_text()))
     measured = _report("splices")["seconds"]
     _PICTURE.write_text(drawn(_panels({name: Series(tuple(values)) for name, values in measured.items()})))
     return 0
+
+
+def _filled(section: re.Match[str]) -> str:
+    if not (_MEASURED / f"{section[2]}.json").exists():
+        print(f"{section[2]} was not measured, and stays as it is", file=sys.stderr)
+        return section[0]
+    return f"{section[1]}\n{_tables(section[2])}\n{section[3]}"
 
 
 def _report(name: str) -> dict[str, Any]:

@@ -137,15 +137,12 @@ def _metadata_table(
 
 
 def _data_table(found: dict[str, list[dict[str, Any]]], measured: dict[str, Series], rounds: int) -> Table:
-    columns = ["MiB", "median", "minimum", "maximum", "spread", "copying", "syncing", "hashing"]
+    columns = ["MiB", "median", "minimum", "maximum", "spread", "copying", "syncing"]
     table = Table(f"Splice of data: s, {rounds} rounds", columns)
     for name, values in found.items():
         if name.startswith("MiB"):
-            parts = [
-                Series(tuple(value[part] for value in values)).median for part in ("copy", "sync", "hash")
-            ]
+            parts = [Series(tuple(value[part] for value in values)).median for part in ("copy", "sync")]
             cells = [*summary(measured[name]), *parts]
             table.add(name.partition(" ")[2], *(f"{value:.3f}" for value in cells))
-    table.notes.append("a second thread hashes while the first one copies and syncs")
     table.notes.append("copied on the file system of the other tables; reflink: on XFS in a file of it")
     return table
