@@ -195,6 +195,12 @@ KEYS = (
     Key("compression_level", _integer, 1, "level of the compressor (ignored by lz4)"),
     Key("block_size", _size, 128 << 10, "squashfs block size, a power of two from 4K to 1M"),
     Key("max_layer_size", _size, 256 << 30, "bytes a layer may unpack to before it is refused"),
+    Key(
+        "max_layer_ratio",
+        _integer,
+        250,
+        "times its compressed size, and 4 GiB, that a layer may unpack to; 0 for no such limit",
+    ),
     Key("gc_max_age", _duration, 0, "how long after its last use gc removes an image; 0: however old it is"),
     Key("gc_quota", _size, 0, "bytes beyond which gc, and each pull, remove the longest unused; 0: no limit"),
     Key("gc_low_water", _share, "80%", "what gc then leaves: a part of gc_quota, or a size"),

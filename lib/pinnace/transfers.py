@@ -49,7 +49,7 @@ class Transfers:
         self._place = place
         self._progress = progress
         self._connections = max(1, settings["connections"])
-        self._limits = conversion.Limits(settings["max_layer_size"])
+        self._settings = settings
         self._windows = Windows()
         self._stop = Event()
         #: Those that are free. The last one used comes first, so that few processes are started.
@@ -129,6 +129,7 @@ class Transfers:
         Gives the room that it takes, if that is more and not free: then nothing was made.
         """
         convert = converter.convert if blob.size > _SMALL else conversion.convert
+        limits = conversion.Limits.of(self._settings, blob.size)
         lacking: int | None = None
 
         def use(chunks: Iterator[bytes]) -> None:
@@ -139,7 +140,7 @@ class Transfers:
                 lacking = None if free else wanted
                 if free:
                     with self._shown(blob, whole) as shown:
-                        convert(shown, blob.diff_id, target, form, self._limits)
+                        convert(shown, blob.diff_id, target, form, limits)
 
         self._source.read(self._image, blob, use)
         return lacking

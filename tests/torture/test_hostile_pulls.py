@@ -78,6 +78,15 @@ def test_ten_gigabytes_from_ten_megabytes_stop_at_their_limit(front: Front, tmp_
     assert sound.objects(tmp_path / "store") == {}
 
 
+@pytest.mark.torture
+def test_ten_gigabytes_from_ten_megabytes_are_not_meant_unless_somebody_says_so(
+    front: Front, tmp_path: Path
+) -> None:
+    front.put("a/b", "1", [bomb(10 << 30)])
+    said, memory = fails(tmp_path, f"{front.host}/a/b:1")
+    assert "raise max_layer_ratio if that is meant" in said and 0 < memory <= BOUND
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

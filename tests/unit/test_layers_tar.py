@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from integration.trees import directory, entry, hardlink, layer, symlink
+from pinnace.config import Settings
 from pinnace.errors import ImageError, PinnaceError
+from pinnace.layers import Limits, tar
 from pinnace.layers import filter as filters
-from pinnace.layers import tar
 from pinnace.layers.decompression import decompressed
 from pinnace.layers.filter import Filter
 from pinnace.layers.stream import ByteStream, EndOfStream
@@ -282,3 +283,19 @@ def test_a_damaged_gzip_stream_is_an_error(damage: object) -> None:
 @pytest.mark.usefixtures("inflate")
 def test_padding_after_a_gzip_stream_is_passed_over() -> None:
     assert b"".join(decompressed(iter([gzip.compress(b"x") + bytes(512)]), "layer")) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("compressed", "ratio", "expected"),
+    [
+        (0, 250, Limits(4 << 30, "max_layer_ratio")),
+        (10 << 20, 250, Limits((4 << 30) + 250 * (10 << 20), "max_layer_ratio")),
+        (10 << 30, 250, Limits(64 << 30, "max_layer_size")),
+        (0, 0, Limits(64 << 30, "max_layer_size")),
+    ],
+)
+def test_a_layer_may_be_so_many_times_as_large_as_its_blob(
+    compressed: int, ratio: int, expected: Limits
+) -> None:
+    settings = Settings({"max_layer_size": 64 << 30, "max_layer_ratio": ratio}, {})
+    assert Limits.of(settings, compressed) == expected

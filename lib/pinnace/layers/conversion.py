@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from pinnace import digest as digests
+from pinnace.config import Settings
 from pinnace.errors import ImageError
 from pinnace.layers import names, tar
 from pinnace.layers.decompression import decompressed
@@ -16,12 +17,26 @@ from pinnace.layers.squash import Format, SquashWriter
 from pinnace.layers.stages import ahead
 from pinnace.layers.stream import ByteStream, EndOfStream
 
+#: Bytes that a layer may have however small its blob is: a file of zeros is a thousandth of its size.
+_ANYWAY = 4 << 30
+
 
 @dataclass(frozen=True)
 class Limits:
-    """What a layer may cost. ``unpacked`` is the bytes of its tar stream."""
+    """What a layer may cost.
+
+    ``unpacked`` is the bytes of its tar stream, ``setting`` what to raise if they are meant.
+    """
 
     unpacked: int = 256 << 30
+    setting: str = "max_layer_size"
+
+    @classmethod
+    def of(cls, settings: Settings, compressed: int) -> Limits:
+        """Those of a layer whose blob has ``compressed`` bytes."""
+        size, ratio = settings["max_layer_size"], settings["max_layer_ratio"]
+        likely = _ANYWAY + ratio * compressed
+        return cls(likely, "max_layer_ratio") if ratio and likely < size else cls(size)
 
 
 def convert(chunks: Iterator[bytes], diff_id: str, target: str, form: Format, limits: Limits) -> None:
@@ -32,7 +47,7 @@ def convert(chunks: Iterator[bytes], diff_id: str, target: str, form: Format, li
     ``target`` cannot be written. After an error there is no ``target``.
     """
     name = digests.short(diff_id)
-    plain = _Checked(ahead(decompressed(ahead(chunks), name)), limits.unpacked, name)
+    plain = _Checked(ahead(decompressed(ahead(chunks), name)), limits, name)
     with closing(ahead(iter(plain))) as pieces, SquashWriter(target, form) as writer:
         stream = ByteStream(pieces)
         layer_filter = Filter(name)
@@ -72,9 +87,9 @@ def _pass(
 class _Checked:
     """Hashes and counts what passes."""
 
-    def __init__(self, pieces: Iterator[bytes], limit: int, name: str) -> None:
+    def __init__(self, pieces: Iterator[bytes], limits: Limits, name: str) -> None:
         self._pieces = pieces
-        self._limit = limit
+        self._limits = limits
         self._name = name
         self._state = hashlib.sha256()
 
@@ -82,10 +97,10 @@ class _Checked:
         count = 0
         for piece in self._pieces:
             count += len(piece)
-            if count > self._limit:
+            if count > self._limits.unpacked:
                 raise ImageError(
-                    f"layer {self._name} unpacks to more than {self._limit} bytes",
-                    hint="raise max_layer_size if that is meant",
+                    f"layer {self._name} unpacks to more than {self._limits.unpacked} bytes",
+                    hint=f"raise {self._limits.setting} if that is meant",
                     identifier="layer-too-large",
                 )
             self._state.update(piece)
