@@ -194,7 +194,7 @@ class Store(Catalogue):
         directory = os.path.join(self.root, "images", "sha256")
         found = (
             self.image(digests.PREFIX + name[: -len(".json")])
-            for name in _names(directory)
+            for name in names_in(directory)
             if name.endswith(".json") and digests.is_hex(name[: -len(".json")])
         )
         return sorted((image for image in found if image), key=lambda image: -image.created_at)
@@ -331,7 +331,8 @@ def _read(path: str) -> bytes | None:
         ) from None
 
 
-def _names(directory: str) -> list[str]:
+def names_in(directory: str) -> list[str]:
+    """The names in a directory, sorted; none if it is not there. Raises StoreError."""
     try:
         return sorted(os.listdir(directory))
     except FileNotFoundError:

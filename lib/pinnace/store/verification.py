@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 from pinnace import digest as digests
 from pinnace import documents, squashfs
-from pinnace.errors import PinnaceError, StoreError
+from pinnace.errors import PinnaceError
 from pinnace.layers import Format, digest_of
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
 from pinnace.store.build import is_workspace
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
-from pinnace.store.store import Catalogue, Store
+from pinnace.store.store import Catalogue, Store, names_in
 
 STORE, IMAGE, LAYER, REFERENCE, LEFTOVER = "store", "image", "layer", "reference", "leftover"
 #: Files that are read at the same time: disks and processors have more to do.
@@ -255,7 +255,7 @@ def leftovers(store: Store) -> Iterator[Finding]:
             if not made and not os.path.exists(path + other) and os.path.exists(path + mine):
                 yield Finding(LEFTOVER, os.path.relpath(path + mine, store.root), what, damage=False)
     top = os.path.join(store.root, "tmp")
-    for name in filter(is_workspace, _names(top)):
+    for name in filter(is_workspace, names_in(top)):
         directory = os.path.join(top, name)
         if not _is_locked(os.path.join(directory, "owner.lock")) and _is_old(directory):
             yield Finding(LEFTOVER, f"tmp/{name}", "an unfinished pull's", damage=False)
@@ -285,7 +285,7 @@ def _stems(store: Store, kind: str, suffix: str) -> list[str]:
     """Digests by the names of files."""
     stems = (
         name[: -len(suffix)]
-        for name in _names(os.path.join(store.root, kind, "sha256"))
+        for name in names_in(os.path.join(store.root, kind, "sha256"))
         if name.endswith(suffix)
     )
     return [digests.PREFIX + stem for stem in stems if digests.is_hex(stem)]
@@ -293,15 +293,6 @@ def _stems(store: Store, kind: str, suffix: str) -> list[str]:
 
 def _complete(store: Store, kind: str) -> list[str]:
     return _stems(store, kind, ".sqsh")
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreError(f"cannot read {directory}: {error.strerror}") from None
 
 
 def _content(path: str) -> bytes | None:
