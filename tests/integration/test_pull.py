@@ -326,9 +326,8 @@ def test_a_killed_pull_leaves_temporary_files_that_the_next_removes(site: Site, 
     assert [path for path in site.objects() if path.parts[len(site.root.parts)] in ("layers", "images")] == []
     site.ensure("large:1")
     assert site.leftovers() == [], children.stdout
-    gone = time.monotonic() + 10
+    # tar2sqfs does not outlive its parent: if it did, this would last until the test's time is up.
     while subprocess.run(["pgrep", "-f", f"tar2sqfs.*{site.root}"], capture_output=True).returncode == 0:
-        assert time.monotonic() < gone, "tar2sqfs outlives its parent"
         time.sleep(0.05)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
+import sys
 from pathlib import Path
-
-import pytest
 
 from pinnace import config
 
 _FILE = Path(__file__).parents[2] / "etc" / "pinnace.toml"
-tomllib = pytest.importorskip("tomllib")
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
 def test_the_commented_defaults_are_those_in_force() -> None:

@@ -56,8 +56,8 @@ def test_a_file_without_clones_takes_its_blocks(tmp_path: Path) -> None:
 @pytest.fixture
 def reflinks(tmp_path: Path) -> Iterator[Path]:
     """A file system with reflinks."""
-    if os.geteuid() != 0 or subprocess.run(["which", "mkfs.xfs"], capture_output=True).returncode != 0:
-        pytest.skip("a file system with reflinks needs root and mkfs.xfs")
+    if os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
     disk, place = tmp_path / "disk", tmp_path / "place"
     place.mkdir()
     with disk.open("wb") as stream:
