@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnace import paths
+from pinnace.basis import Basis
 from pinnace.errors import ConfigurationError
 from pinnace.reference import registry_host
 from pinnace.registry_rules import KEYS as _REGISTRY_KEYS
@@ -42,13 +43,15 @@ class Key:
 class Settings:
     """Every value in force and the source of each.
 
-    ``environment`` is where credentials are looked for besides files; it may hold some.
+    ``environment`` is where credentials are looked for besides files; it may hold some. ``basis`` takes
+    what a start rests on besides.
     """
 
     values: dict[str, Any]
     origins: dict[str, str]
     registries: dict[str, Registry] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    basis: Basis = field(default_factory=Basis, repr=False)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -211,6 +214,13 @@ KEYS = (
         "how long a job keeps its images if Slurm cannot be asked for it",
     ),
     Key("overlay", _one_of("auto", "kernel", "fuse-overlayfs"), "auto", "what makes an image writable"),
+    Key(
+        "plan_cache",
+        _boolean,
+        True,
+        "keep the plan of a start, so that the next like it needs no Python",
+    ),
+    Key("timings", _boolean, False, "tell what each phase of a start has taken"),
     Key("writable_size", _size, 0, "limit of the writable layer in memory; 0: half of the memory"),
     Key("writable", _boolean, False, "leave a container's root writable unless asked otherwise"),
     Key("mount_home", _boolean, False, "mount the user's home unless asked otherwise"),
@@ -226,6 +236,8 @@ KEYS = (
     ),
 )
 _KEYS = {key.name: key for key in KEYS}
+#: Variables by which the user's own directories are found, and `~` in a path.
+_DIRECTORIES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 
 
 def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -> Settings:
@@ -233,12 +245,15 @@ def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -
     environment = os.environ if environment is None else environment
     settings = Settings({key.name: key.default for key in KEYS}, {key.name: "default" for key in KEYS})
     settings.environment = environment
-    for file in filter(os.path.exists, _system_files(directory or paths.SYSCONFDIR)):
+    for variable in _DIRECTORIES:
+        settings.basis.variable(variable, environment)
+    for file in _system_files(directory or paths.SYSCONFDIR, settings.basis):
         _apply_file(settings, file, system=True)
-    for file in filter(os.path.exists, _own_files(environment)):
+    for file in _own_files(environment):
         _apply_file(settings, file)
     for key in KEYS:
         variable = "PINNACE_" + key.name.upper()
+        settings.basis.variable(variable, environment)
         if variable in environment:
             _set(settings, key.name, environment[variable], variable)
     if not settings["store"]:
@@ -246,8 +261,9 @@ def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -
     return settings
 
 
-def _system_files(directory: str) -> list[str]:
+def _system_files(directory: str, basis: Basis) -> list[str]:
     drop_ins = os.path.join(directory, "pinnace.d")
+    basis.file(drop_ins)
     try:
         names = sorted(name for name in os.listdir(drop_ins) if name.endswith(".toml"))
     except OSError:
@@ -261,6 +277,9 @@ def _own_files(environment: Mapping[str, str]) -> list[str]:
 
 
 def _apply_file(settings: Settings, path: str, *, system: bool = False) -> None:
+    settings.basis.file(path)
+    if not os.path.exists(path):
+        return
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read()

@@ -7,5 +7,8 @@ import os
 #: Directory of pinnace.toml and pinnace.d/.
 SYSCONFDIR = "/etc/pinnace"
 
+#: The compiled `pinnace` command, which uses kept plans; empty: the command is Python's.
+FRONT = ""
+
 #: The program that carries out a plan: beside the package when installed by pip.
 EXECUTOR = os.path.join(os.path.dirname(__file__), "_libexec", "pinnace-exec")

@@ -50,12 +50,15 @@ def find(
     """
     if reference.is_path(text):
         path = os.path.join(directory, text)
+        if not os.path.isabs(text):
+            settings.basis.directory = directory
+        settings.basis.file(path)
         squashfs.check(path)
         return Found(path, foreign_ids=not squashfs.is_all_root(path))
-    lease = Lease(job)
+    lease = Lease(job, settings.basis)
     image = supply.ensure(
         reference.parse(text),
-        store=Store(settings["store"]),
+        store=Store(settings["store"], settings.basis),
         settings=settings,
         platform=platform,
         progress=progress,

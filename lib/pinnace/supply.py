@@ -53,6 +53,7 @@ def ensure(
             return image
         if settings["pull"] == policies.NEVER:
             raise policies.not_cached(reference, platform, known)
+    settings.basis.refuse("the image has just been pulled")
     load_site_packages()
     from pinnace.credentials import dumps
     from pinnace.progress import Progress

@@ -10,6 +10,7 @@ from pinnace.container.identity import Identity
 from pinnace.container.options import Options
 from pinnace.container.plan import Plan
 from pinnace.container.rootfs import Tools
+from pinnace.container.template import Start, complete
 
 ADA = Identity(1000, 1000, "ada", "users", "/home/ada", "/bin/bash", "Ada", (("crew", 2000),))
 TOOLS = Tools("/usr/bin/squashfuse_ll", "kernel")
@@ -21,14 +22,20 @@ CONFIG = {
 }
 
 
-def run(*command: str, host: dict[str, str] | None = None, **options: object) -> Plan:
+def run(
+    *command: str,
+    host: dict[str, str] | None = None,
+    environment: tuple[tuple[str, str], ...] = (),
+    **options: object,
+) -> Plan:
     asked = Options("/images/a.sqsh", **options)  # type: ignore[arg-type]
-    return build.run(asked, command, host or {}, ADA, TOOLS)
+    start = Start(words=command, environment=environment, host=host or {})
+    return complete(build.run(asked, ADA, TOOLS), start)
 
 
 def step(**options: object) -> Plan:
     asked = Options("/images/a.sqsh", **options)  # type: ignore[arg-type]
-    return build.step(asked, ADA, TOOLS, socket=3, lifeline=4)
+    return complete(build.step(asked, ADA, TOOLS, socket=3, lifeline=4), Start())
 
 
 def arguments(plan: Plan, name: str) -> list[list[str]]:
@@ -58,7 +65,7 @@ def test_the_fuse_server_is_started_before_the_mount_namespace_that_it_would_kee
 
 def test_fuse_overlayfs_takes_the_place_of_the_kernels_overlay() -> None:
     tools = Tools("/usr/bin/squashfuse_ll", "fuse-overlayfs", "/usr/bin/fuse-overlayfs")
-    plan = build.run(Options("/a.sqsh"), ["true"], {}, ADA, tools)
+    plan = build.run(Options("/a.sqsh"), ADA, tools)
     assert "overlay" not in names(plan)
     assert [server[0] for server in arguments(plan, "fuse-server")] == ["image", "overlay"]
 

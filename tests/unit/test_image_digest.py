@@ -23,7 +23,7 @@ def plans(options: Options) -> list[Plan]:
     descriptors = {
         name: 3 for name in ("socket", "lifeline") if name in inspect.signature(build.step).parameters
     }
-    return [build.run(options, ["true"], {}, ADA, TOOLS), build.step(options, ADA, TOOLS, **descriptors)]
+    return [build.run(options, ADA, TOOLS), build.step(options, ADA, TOOLS, **descriptors)]
 
 
 def test_run_and_step_set_it() -> None:

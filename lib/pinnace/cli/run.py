@@ -71,18 +71,25 @@ def _run(arguments: list[str]) -> int:
     command = rest[2:] if rest[1:2] == ["--"] else rest[1:]
 
     from pinnace import config
-    from pinnace.container import build, executor, identity
+    from pinnace.container import build, environment, executor, identity, kept
+    from pinnace.container.template import Start, complete
 
     settings = config.load()
     options = _options(given, rest[0], settings)
+    variables = [value for name, value in given if name in ("-e", "--env")]
+    requested = environment.requested(variables, os.environ)
     os.environ.pop("PINNACE_PASSWORD", None)  # it was for the pull, not for what runs now
-    plan = build.run(options, command, os.environ, identity.current(), build.tools(settings))
+    template = build.run(options, identity.current(settings.basis), build.tools(settings))
+    start = Start(options.lease, tuple(command), tuple(requested), os.environ)
+    plan = complete(template, start)
     if any(name == "--dry-run" for name, _ in given):
         import json
 
         json.dump(plan.as_data(), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return 0
+    if settings["plan_cache"]:
+        kept.keep(template, kept.of_run(given, rest[0]), settings.basis, options.lease)
     executor.execute(plan, options.lease)
 
 
@@ -117,7 +124,7 @@ def _progress() -> Progress:
 
 def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Options:
     from pinnace import resolve
-    from pinnace.container import environment, mounts
+    from pinnace.container import mounts
     from pinnace.container.options import Options
 
     def flag(positive: tuple[str, ...], negative: str, default: bool) -> bool:
@@ -140,6 +147,10 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
         except ConfigurationError as error:
             raise UsageError(str(error)) from None
     directory = _directory()
+    asked = [mount for text in values("-m", "--mount") for mount in mounts.parse(text, directory)]
+    mounts.check_sources(asked, settings.basis)
+    if any(map(mounts.are_relative, values("-m", "--mount"))):
+        settings.basis.directory = directory
     found = resolve.find(
         image,
         settings=settings,
@@ -154,10 +165,9 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
         digest=found.digest,
         lease=found.lease,
         foreign_ids=found.foreign_ids,
-        mounts=tuple(mount for text in values("-m", "--mount") for mount in mounts.parse(text, directory)),
+        mounts=tuple(asked),
         workdir=last("-w", "--workdir"),
         remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),
         mount_home=flag(("--home",), "--no-home", settings["mount_home"]),
         writable=flag(("--rw",), "--ro", settings["writable"]),
-        environment=tuple(environment.requested(values("-e", "--env"), os.environ)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from pinnace.config import Settings
 from pinnace.container import environment, identity, mounts, probe, rootfs, seccomp
@@ -26,14 +26,8 @@ def tools(settings: Settings) -> rootfs.Tools:
     )
 
 
-def run(
-    options: Options,
-    command: Iterable[str],
-    host: Mapping[str, str],
-    user: Identity,
-    with_tools: rootfs.Tools,
-) -> Plan:
-    """The plan of ``pinnace run``: it ends as the command. ``host`` is the caller's environment.
+def run(options: Options, user: Identity, with_tools: rootfs.Tools) -> Plan:
+    """The plan of ``pinnace run``, to be completed (see ``template``): it ends as the command.
 
     As with Docker and enroot, the host's variables stay outside but for those asked for.
     """
@@ -41,22 +35,21 @@ def run(
     plan.add("pivot")
     plan.add("clear-environment")
     _image_environment(plan, options)
-    for name, value in _standard_variables(options, host, user):
+    for name, value in _standard_variables(options, user):
         plan.add("default", f"{name}={value}")
-    for name, value in options.environment:
-        plan.add("environment", f"{name}={value}")
+    plan.add("pass-default", "TERM")
+    plan.add("requested-environment")
     _restrict(plan, options)
     _working_directory(plan, options)
-    words = list(command)
     if options.config is None and options.workdir is None:
         # As enroot does, which knows no directory but the script's own.
-        plan.add("script", _SCRIPT, *words)
-    plan.add("command", *_with_entrypoint(options, words))
+        plan.add("script", _SCRIPT)
+    plan.add("command", *_own_command(options))
     return plan
 
 
 def step(options: Options, user: Identity, with_tools: rootfs.Tools, socket: int, lifeline: int) -> Plan:
-    """The plan of a step: the container is handed over, each task joins it and does the rest.
+    """The plan of a step, to be completed: the container is handed over, each task joins it, does the rest.
 
     As with pyxis, the image's variables win over the task's and what only the task has stays. The
     shim keeps those that ``--container-env`` names.
@@ -84,14 +77,14 @@ def _container(
     lifeline: int | None = None,
 ) -> Plan:
     """Everything up to the finished tree, before it is entered."""
-    mounts.check_sources(options.mounts)
     plan = Plan()
     plan.add("version", VERSION)
     plan.add("failure-status", failure_status)
     if lifeline is not None:
         plan.add("lifeline", lifeline)
-    if options.lease is not None:
-        plan.add("lease", options.lease)
+    if options.timings:
+        plan.add("timings")
+    plan.add("lease")
     rootfs.add(
         plan,
         os.path.abspath(options.image),
@@ -124,17 +117,13 @@ def _image_environment(plan: Plan, options: Options) -> None:
         plan.add("environment", f"{name}={value}")
 
 
-def _standard_variables(
-    options: Options, host: Mapping[str, str], user: Identity
-) -> Iterable[tuple[str, str]]:
+def _standard_variables(options: Options, user: Identity) -> Iterable[tuple[str, str]]:
     """What a login would have set; the image's own values win."""
     name = "root" if options.remap_root else user.name
     yield "PATH", environment.DEFAULT_PATH
     yield "HOME", identity.home_in_container(user, options.remap_root)
     yield "USER", name
     yield "LOGNAME", name
-    if "TERM" in host:
-        yield "TERM", host["TERM"]
     if options.digest is not None:
         yield "PINNACE_IMAGE_DIGEST", options.digest
 
@@ -160,10 +149,8 @@ def _working_directory(plan: Plan, options: Options) -> None:
     plan.add("working-directory", directory if isinstance(directory, str) and directory else "/", "image")
 
 
-def _with_entrypoint(options: Options, command: list[str]) -> list[str]:
-    """The command to execute. Entry points run only with the image's own default command, as with pyxis."""
-    if command:
-        return command
+def _own_command(options: Options) -> list[str]:
+    """What runs if no command is given: only then the image's entry point does, as with pyxis."""
     config = options.config or {}
     default = [*_words(config.get("Entrypoint")), *_words(config.get("Cmd"))]
     return default or ["/bin/sh"]

@@ -5,9 +5,17 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import time
 from dataclasses import dataclass
 
+from pinnace.basis import Basis
+
 OVERFLOW_ID = 65534  # /proc/sys/kernel/overflowuid: ids outside a namespace's map
+
+#: Where names are looked up (nsswitch.conf(5)).
+_DATABASES = ("/etc/nsswitch.conf", "/etc/passwd", "/etc/group")
+#: Seconds for which names are taken to be the same: they may come from a directory service.
+_TRUSTED = 600
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,12 @@ class Identity:
     supplementary: tuple[tuple[str, int], ...] = ()
 
 
-def current() -> Identity:
+def current(basis: Basis | None = None) -> Identity:
     """The identity of this process. An id without an entry gets a name made from its number."""
+    if basis is not None:
+        for file in _DATABASES:
+            basis.file(file)
+        basis.expires(time.time() + _TRUSTED)
     uid, gid = os.geteuid(), os.getegid()
     supplementary = tuple((_group_name(other), other) for other in os.getgroups() if other != gid)
     try:

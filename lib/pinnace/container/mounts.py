@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pinnace.basis import Basis
 from pinnace.container.plan import Plan
 from pinnace.errors import ContainerError, UsageError
 
@@ -107,11 +108,18 @@ def _invalid(item: str, why: str) -> UsageError:
     return UsageError(f"invalid mount `{item}`: {why}", identifier="mount-syntax")
 
 
-def check_sources(mounts: Iterable[Mount]) -> None:
-    """Raise ContainerError for the first source that is not there."""
+def are_relative(text: str) -> bool:
+    """Whether what ``parse`` makes of ``text`` depends on the directory."""
+    return any(item.startswith(".") for item in text.split(","))
+
+
+def check_sources(mounts: Iterable[Mount], basis: Basis | None = None) -> None:
+    """Raise ContainerError for the first source that is not there; ``basis`` notes the others."""
     for mount in mounts:
         if mount.kind != "bind" or "optional" in mount.options:
             continue
+        if basis is not None:
+            basis.existing(mount.source)
         try:
             os.stat(mount.source)
         except (FileNotFoundError, NotADirectoryError):

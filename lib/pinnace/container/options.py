@@ -22,12 +22,12 @@ class Options:
     digest: str | None = None
     #: Files of the image belong to others than root.
     foreign_ids: bool = False
-    #: Descriptor that keeps the image in its store for as long as it is held.
-    lease: int | None = None
     mounts: tuple[Mount, ...] = ()
     workdir: str | None = None
     remap_root: bool = False
     mount_home: bool = False
     writable: bool = False
-    #: Variables set at the user's request, over the image's.
-    environment: tuple[tuple[str, str], ...] = ()
+    #: Descriptor that keeps the image in its store for as long as it is held.
+    lease: int | None = None
+    #: Tell what each phase of the start has taken.
+    timings: bool = False

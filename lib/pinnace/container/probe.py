@@ -15,7 +15,7 @@ def kernel_overlay(tools: rootfs.Tools, store: str) -> bool:
 
     A no is not: what stood in the way (a limit on namespaces, a policy) may be gone the next time.
     """
-    record = os.path.join(store, "probes", f"kernel-overlay-{_boot_id()}")
+    record = os.path.join(store, "probes", f"kernel-overlay-{boot_id()}")
     if os.path.exists(record):
         return True
     answer = failure_of(rootfs.overlay_probe(tools)) == ""
@@ -48,7 +48,8 @@ def failure_of(plan: Plan) -> str:
     return done.stderr.strip() or f"pinnace-exec ended with status {done.returncode}"
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What tells this boot of this machine from all others. Raises PinnaceError."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
             return stream.read().strip()

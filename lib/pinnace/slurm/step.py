@@ -27,6 +27,9 @@ REQUEST = 0
 ANSWER = 3
 LIFELINE = 4
 
+#: The number of a job's batch script among its steps (SLURM_BATCH_SCRIPT). It starts once.
+_BATCH = 0xFFFFFFFB
+
 #: Variables of the job that configure Pinnace and its connections to registries. Everything else
 #: of the job stays data: nothing in it can change what the launcher executes or imports.
 _PREFIXES = ("PINNACE_", "XDG_", "SSL_CERT_")
@@ -70,18 +73,23 @@ def for_credentials(job: Mapping[str, str]) -> dict[str, str]:
 
 
 def _make() -> NoReturn:
-    request = parse(_read(REQUEST))
+    message = _read(REQUEST)
+    request = parse(message)
     os.environ.update(configuration(request.environment))
     _enter(request.directory)
 
     from pinnace import config
-    from pinnace.container import build, executor, identity
+    from pinnace.container import build, executor, identity, kept
+    from pinnace.container.template import Start, complete
 
     settings = config.load()
     settings.environment = for_credentials(request.environment)
     options = _options(request, settings)
-    plan = build.step(options, identity.current(), build.tools(settings), ANSWER, LIFELINE)
-    executor.execute(plan, options.lease)
+    user = identity.current(settings.basis)
+    template = build.step(options, user, build.tools(settings), ANSWER, LIFELINE)
+    if settings["plan_cache"] and request.step_id != _BATCH:
+        kept.keep(template, kept.of_step(fields.decode(message)), settings.basis, options.lease)
+    executor.execute(complete(template, Start(options.lease)), options.lease)
 
 
 def _read(descriptor: int) -> bytes:
@@ -111,7 +119,9 @@ def _options(request: Request, settings: Settings) -> Options:
 
     # What is wrong with the options is told before an image is pulled for them.
     asked = [mount for text in request.mounts for mount in mounts.parse(text, request.directory)]
-    mounts.check_sources(asked)
+    mounts.check_sources(asked, settings.basis)
+    if any(map(mounts.are_relative, request.mounts)):
+        settings.basis.directory = request.directory
     found = resolve.find(
         request.image,
         settings=settings,

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from pinnace import digest as digests
+from pinnace.basis import Basis, Lock
 from pinnace.store.images import Image
 
 DIRECTORY = "leases"
@@ -42,9 +43,13 @@ class Lease:
     It stays None if the file system cannot lock, or somebody holds the file exclusively.
     """
 
-    def __init__(self, job: str = "") -> None:
-        """``job`` is the ``job_name`` for which the image is to be kept beyond the container's end."""
+    def __init__(self, job: str = "", basis: Basis | None = None) -> None:
+        """``job`` is the ``job_name`` for which the image is to be kept beyond the container's end.
+
+        ``basis`` gets to know what was locked.
+        """
         self._job = job
+        self._basis = basis or Basis()
         self.descriptor: int | None = None
 
     def take(self, image: Image) -> bool:
@@ -54,14 +59,18 @@ class Lease:
         except FileNotFoundError:
             return False
         # The record goes first: what has none is being removed, however long that takes.
-        is_there = os.path.exists(f"{os.path.splitext(image.path)[0]}.json")
+        record = f"{os.path.splitext(image.path)[0]}.json"
+        is_there = os.path.exists(record)
         if descriptor is not None:
             if not is_there:
                 os.close(descriptor)
                 return False
             self.release()
             self.descriptor = descriptor
+            self._basis.lock = Lock(image.path, record, _lease_path(image, ""))
             _touch(descriptor)
+        else:
+            self._basis.refuse("the image cannot be locked")
         if self._job and is_there:
             _leave(image, self._job)
         return is_there
@@ -173,7 +182,7 @@ def _touch(descriptor: int) -> None:
 
 def _leave(image: Image, job: str) -> None:
     """Write a job's lease, or renew it. A store that is not ours to write to goes without."""
-    path = os.path.join(image.store, DIRECTORY, f"{digests.hex_of(image.digest)}-{job}")
+    path = _lease_path(image, job)
     with suppress(OSError):
         try:
             descriptor = _created(path)
@@ -183,6 +192,10 @@ def _leave(image: Image, job: str) -> None:
         with suppress(OSError):
             os.utime(descriptor)
         os.close(descriptor)
+
+
+def _lease_path(image: Image, job: str) -> str:
+    return os.path.join(image.store, DIRECTORY, f"{digests.hex_of(image.digest)}-{job}")
 
 
 def _created(path: str) -> int:

@@ -42,7 +42,9 @@ class StackedStore(Catalogue):
     ) -> None:
         self._own = own
         self.root = own.root
-        self._others = [Store(root) for root in additional if os.path.abspath(root) != own.root]
+        self._basis = own.basis
+        others = (Store(root, own.basis) for root in additional)
+        self._others = [other for other in others if other.root != own.root]
         self._warn = warn or _say
         self._checked: dict[str, bool] = {}
         self._told: set[str] = set()
@@ -59,6 +61,7 @@ class StackedStore(Catalogue):
         found = [self.own.resolution(reference, platform)]
         for other in self._others:
             path = other.resolution_path(reference, platform)
+            self._basis.file(path)
             # Most stores do not know most tags, and so it is told at the price of one call.
             if os.path.exists(path) and self._may_use(other) and self._may_read(other, path):
                 with self._forgiving(other):
@@ -142,6 +145,8 @@ class StackedStore(Catalogue):
 
     def _may_use(self, other: Store) -> bool:
         if other.root not in self._checked:
+            for directory in _DIRECTORIES:
+                self._basis.place(os.path.join(other.root, directory))
             problem = unusable(other.root)
             if problem:
                 self._tell(other, f"it is not used: {problem}")
@@ -163,6 +168,7 @@ class StackedStore(Catalogue):
 
     def _tell(self, other: Store, text: str) -> None:
         if other.root not in self._told:
+            self._basis.refuse("there is something to be told of a store at each start")
             self._told.add(other.root)
             self._warn(f"additional store {other.root}: {text}")
 

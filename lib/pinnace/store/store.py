@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from pinnace import digest as digests
+from pinnace.basis import Basis
 from pinnace.errors import StoreError
 from pinnace.reference import Reference, parse
 from pinnace.store import leases
@@ -49,6 +50,8 @@ class Catalogue:
         # A clock that was set back must not make a tag valid for years.
         if expires and not 0 <= time.time() - resolution.time < ttl:
             return None
+        if expires:
+            self.own.basis.expires(resolution.time + ttl)
         return self.image(resolution.digest)
 
     def resolution(self, reference: Reference, platform: str) -> Resolution | None:
@@ -96,8 +99,10 @@ class Catalogue:
 class Store(Catalogue):
     """The image store whose directory is ``root``. Nothing is read or made before it is needed."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, basis: Basis | None = None) -> None:
+        """``basis`` takes what is looked at on the launch path."""
         self.root = os.path.abspath(root)
+        self.basis = basis or Basis()
 
     @property
     def own(self) -> Store:
@@ -147,7 +152,9 @@ class Store(Catalogue):
 
     def resolution(self, reference: Reference, platform: str) -> Resolution | None:
         """What ``reference`` meant when it was last resolved for ``platform``."""
-        content = _read(self.resolution_path(reference, platform))
+        path = self.resolution_path(reference, platform)
+        self.basis.file(path)
+        content = _read(path)
         if content is None:
             return None
         try:
@@ -157,6 +164,8 @@ class Store(Catalogue):
 
     def image(self, digest: str) -> Image | None:
         """The complete image with this manifest digest."""
+        self.basis.file(self.record_path(digest))
+        self.basis.image(self.image_path(digest))
         image = self.recorded_image(digest)
         try:
             if (

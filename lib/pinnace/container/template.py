@@ -1,0 +1,61 @@
+"""A plan with gaps: what differs between starts that are alike is filled in last.
+
+The gaps are operations that ``pinnace-exec`` does not know. ``complete`` fills them when Python plans a
+start, ``libexec/compose.c`` when a kept plan is used again (docs/protocol.md, "Kept plans").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pinnace.container.plan import Plan
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one start has of its own.
+
+    ``lease`` is the descriptor that keeps the image; ``words`` the command, empty for the image's own;
+    ``environment`` what was asked for with ``-e``; ``host`` the caller's variables; ``phases`` the names of
+    what was done for the start so far and when each was over (CLOCK_MONOTONIC, ns), the first of
+    them without a name: when it began.
+    """
+
+    lease: int | None = None
+    words: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    host: Mapping[str, str] = field(default_factory=dict)
+    phases: tuple[tuple[str, int], ...] = ()
+
+
+def complete(template: Plan, start: Start) -> Plan:
+    """The plan of one start."""
+    plan = Plan()
+    for operation in template.operations:
+        name, arguments = operation.name, operation.arguments
+        if name == "lease":
+            if start.lease is not None:
+                plan.add("lease", start.lease)
+        elif name == "timings":
+            plan.add("timings", *_flat(start.phases))
+        elif name == "pass-default":
+            variable = arguments[0].decode()
+            if variable in start.host:
+                plan.add("default", f"{variable}={start.host[variable]}")
+        elif name == "requested-environment":
+            for variable, value in start.environment:
+                plan.add("environment", f"{variable}={value}")
+        elif name == "script":
+            plan.add("script", *arguments, *start.words)
+        elif name == "command":
+            plan.add("command", *(start.words or arguments))
+        else:
+            plan.operations.append(operation)
+    return plan
+
+
+def _flat(phases: Iterable[tuple[str, int]]) -> Iterable[str | int]:
+    for name, end in phases:
+        yield name
+        yield end
