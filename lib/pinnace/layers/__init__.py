@@ -13,6 +13,7 @@
     splice.py          compressed blocks copied, metadata written new
     assembly.py        layers' squashfs files → an image's squashfs file
     foreign.py         other programs' squashfs files → layers, by the splice
+    unpacking.py       a squashfs file → plain directories
 
 A layer file is squashfs as tar2sqfs writes it, with these conventions: everything belongs to
 root; set-user-ID and set-group-ID bits are gone, and of the extended attributes only ``user.*``

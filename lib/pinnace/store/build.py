@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import stat
 import tempfile
 import time
@@ -20,7 +19,7 @@ from pinnace.layers import Format, assemble
 from pinnace.layers.squash import storage_error, sync
 from pinnace.reference import Reference
 from pinnace.sources import LayerBlob
-from pinnace.store import leases
+from pinnace.store import leases, removal
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 from pinnace.store.store import Store
 
@@ -137,7 +136,8 @@ class Workspace:
 
     def remove(self) -> None:
         """Give up what is not finished; threads that still make something cannot publish it."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        with suppress(OSError):
+            removal.remove(self._directory)
         for lock in self._locks.copy():
             with suppress(OSError):
                 os.unlink(lock)
@@ -245,7 +245,7 @@ def remove_abandoned(root: str) -> None:
         for directory in filter(_is_directory, directories):
             with suppress(OSError, StoreError), locks.held_if_free(os.path.join(directory, _OWNER)) as free:
                 if free:
-                    shutil.rmtree(directory, ignore_errors=True)
+                    removal.remove(directory)
     with _ours(os.path.join(root, "locks"), _LOCK) as files:
         for lock in files:
             with suppress(OSError, StoreError), locks.held_if_free(lock) as free:
