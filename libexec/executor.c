@@ -17,6 +17,7 @@
 #include "error.h"
 #include "fields.h"
 #include "fuse.h"
+#include "keeper.h"
 #include "mounts.h"
 #include "namespace.h"
 #include "rootfs.h"
@@ -32,7 +33,9 @@ struct executor {
 	int root;      /* the container's root, from `root` on */
 	mode_t umask;  /* the caller's, for the command */
 	bool finished;
-	struct fuse_kept kept; /* from `lifeline` and `lease` on */
+	bool own_mounts; /* from the first `mount-namespace` on */
+	struct held held; /* from `lifeline` and `lease` on */
+	struct keeper keeper;
 	struct fuse_server servers[MAX_SERVERS];
 };
 
@@ -109,31 +112,47 @@ static int do_user_namespace(struct executor *executor, const struct field *oper
 
 static int do_mount_namespace(struct executor *executor, const struct field *operation, struct error *err)
 {
-	(void)executor, (void)operation;
+	(void)operation;
+	executor->own_mounts = true;
 	return namespace_mount(err);
 }
 
-/* `lifeline` and `lease`: held by the servers. Neither the executor, beyond its own end, nor the command may. */
+/* `lifeline` and `lease`: held by the keeper. Neither the executor, beyond its own end, nor the command may. */
 static int do_keep(struct executor *executor, const struct field *operation, struct error *err)
 {
 	const char *text;
-	unsigned long kept;
+	unsigned long descriptor;
 
-	if (take_one(operation, &text, err) < 0 || number(text, 1024, 10, &kept, err) < 0)
+	if (take_one(operation, &text, err) < 0 || number(text, 1024, 10, &descriptor, err) < 0)
 		return -1;
-	if (executor->kept.count == FUSE_MAX_KEPT)
-		return error_set(err, 0, "the plan has more than %d descriptors for FUSE servers", FUSE_MAX_KEPT);
-	if (fcntl((int)kept, F_SETFD, FD_CLOEXEC) < 0)
+	if (executor->held.count == KEEPER_MAX_HELD)
+		return error_set(err, 0, "the plan has more than %d descriptors for the keeper", KEEPER_MAX_HELD);
+	if (fcntl((int)descriptor, F_SETFD, FD_CLOEXEC) < 0)
 		return error_set(err, errno, "cannot pass the %s on", operation->key);
-	executor->kept.descriptors[executor->kept.count++] = (int)kept;
+	executor->held.descriptors[executor->held.count++] = (int)descriptor;
 	return 0;
+}
+
+static int do_keeper(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)operation;
+	if (executor->keeper.control >= 0)
+		return error_set(err, 0, "the plan has two keepers");
+	return keeper_start(&executor->keeper, &executor->held, err);
 }
 
 static int do_fuse_server(struct executor *executor, const struct field *operation, struct error *err)
 {
+	cleanup_close int namespace = -1;
+
+	if (executor->own_mounts) {
+		namespace = openat(executor->proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+		if (namespace < 0)
+			return error_set(err, errno, "cannot open the mount namespace");
+	}
 	for (size_t i = 0; i < MAX_SERVERS; i++)
 		if (executor->servers[i].device < 0)
-			return fuse_start(operation, &executor->kept, &executor->servers[i], err);
+			return fuse_prepare(operation, steal_fd(&namespace), &executor->servers[i], err);
 	return error_set(err, 0, "the plan has more than %d FUSE servers waiting", MAX_SERVERS);
 }
 
@@ -147,13 +166,16 @@ static int do_scratch(struct executor *executor, const struct field *operation, 
 
 static int do_fuse_mount(struct executor *executor, const struct field *operation, struct error *err)
 {
-	const char *name, *target;
+	const char *name, *target, *access;
+	size_t position = 0;
 
-	if (take_two(operation, &name, &target, err) < 0)
+	if (take(operation, &position, &name, err) < 0 || take(operation, &position, &target, err) < 0 ||
+	    take(operation, &position, &access, err) < 0)
 		return -1;
 	for (size_t i = 0; i < MAX_SERVERS; i++)
 		if (executor->servers[i].device >= 0 && strcmp(executor->servers[i].name, name) == 0)
-			return fuse_mount(&executor->servers[i], target, err);
+			return fuse_mount(&executor->servers[i], target, strcmp(access, "read-only") == 0,
+					  &executor->keeper, err);
 	return error_set(err, 0, "the plan mounts the unknown FUSE server %s", name);
 }
 
@@ -165,8 +187,13 @@ static int do_base(struct executor *executor, const struct field *operation, str
 
 static int do_overlay(struct executor *executor, const struct field *operation, struct error *err)
 {
-	(void)executor, (void)operation;
-	return rootfs_overlay(err);
+	cleanup_close int end = -1;
+
+	(void)operation;
+	if (rootfs_overlay(err) < 0)
+		return -1;
+	end = rootfs_watch();
+	return end < 0 ? 0 : keeper_end(&executor->keeper, end, err);
 }
 
 static int do_root(struct executor *executor, const struct field *operation, struct error *err)
@@ -272,13 +299,21 @@ static int do_pivot(struct executor *executor, const struct field *operation, st
 
 static int do_hand_over(struct executor *executor, const struct field *operation, struct error *err)
 {
+	cleanup_close int held = -1, end = -1;
 	const char *text;
 	unsigned long socket;
+	int ends[2];
 
 	if (take_one(operation, &text, err) < 0 || number(text, 1024, 10, &socket, err) < 0)
 		return -1;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_set(err, errno, "cannot hand the container over");
+	end = ends[0];
+	held = ends[1];
+	if (keeper_hand_over(&executor->keeper, end, err) < 0)
+		return -1;
 	executor->finished = true;
-	return namespace_send(executor->proc, (int)socket, executor->plan, err);
+	return namespace_send(executor->proc, (int)socket, executor->plan, held, err);
 }
 
 static int explain_command(const char *program, int code, struct error *err)
@@ -379,6 +414,7 @@ static const struct {
 	{ "mount-namespace", do_mount_namespace },
 	{ "lifeline", do_keep },
 	{ "lease", do_keep },
+	{ "keeper", do_keeper },
 	{ "fuse-server", do_fuse_server },
 	{ "scratch", do_scratch },
 	{ "fuse-mount", do_fuse_mount },
@@ -420,6 +456,7 @@ static int execute(int plan_fd, struct error *err)
 		.host = -1,
 		.root = -1,
 		.umask = umask(022),
+		.keeper = KEEPER_NONE,
 		.servers = { FUSE_SERVER_NONE, FUSE_SERVER_NONE },
 	};
 	struct fields plan;

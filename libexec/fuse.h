@@ -1,4 +1,4 @@
-/* FUSE servers of a container: started in one mount namespace, mounted in a later one. */
+/* FUSE file systems of a container: prepared in one mount namespace, mounted in a later one. */
 #ifndef PINNACE_FUSE_H
 #define PINNACE_FUSE_H
 
@@ -6,32 +6,28 @@
 
 #include "error.h"
 #include "fields.h"
+#include "keeper.h"
 
-/* A server that waits to be told that its file system is mounted. */
+/* A server that is not started yet. */
 struct fuse_server {
 	char name[32];
-	int device;   /* of /dev/fuse; -1: no server */
-	int release;  /* one byte written here lets it run; closing it ends it */
+	const char *arguments; /* within the plan */
+	size_t length;
+	int device;    /* of /dev/fuse; -1: no server */
+	int namespace; /* the mount namespace that it is to be in; -1: the keeper's */
 };
 
-enum { FUSE_MAX_KEPT = 2 };
-
-/* Descriptors that every server holds until it ends: whoever waits for that, or counts on it, sees them go. */
-struct fuse_kept {
-	int descriptors[FUSE_MAX_KEPT];
-	size_t count;
-};
-
-#define FUSE_SERVER_NONE { .device = -1, .release = -1 }
+#define FUSE_SERVER_NONE { .device = -1, .namespace = -1 }
 
 /*
- * Fork the server of a `fuse-server` operation. It stays in the mount namespace of now: were it in
- * the container's, its own references would keep that namespace, and so itself, alive for ever.
+ * Read a `fuse-server` operation. The server is to be in the mount namespace of now, which is namespace,
+ * or the keeper's if that is -1: were it in the container's, its own references would keep that namespace,
+ * and so itself, alive for ever. Takes namespace over.
  */
-int fuse_start(const struct field *operation, const struct fuse_kept *kept, struct fuse_server *server,
-	       struct error *err);
+int fuse_prepare(const struct field *operation, int namespace, struct fuse_server *server, struct error *err);
 
-/* Mount the server's file system on target and let the server run. */
-int fuse_mount(struct fuse_server *server, const char *target, struct error *err);
+/* Mount the server's file system on target and have the keeper start it. */
+int fuse_mount(struct fuse_server *server, const char *target, bool read_only, const struct keeper *keeper,
+	       struct error *err);
 
 #endif

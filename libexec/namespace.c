@@ -62,11 +62,11 @@ int namespace_mount(struct error *err)
 	return 0;
 }
 
-int namespace_send(int proc, int socket, int file, struct error *err)
+int namespace_send(int proc, int socket, int file, int held, struct error *err)
 {
 	cleanup_close int user = openat(proc, "self/ns/user", O_RDONLY | O_CLOEXEC);
 	cleanup_close int mounts = openat(proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	int descriptors[3] = { user, mounts, file };
+	int descriptors[4] = { user, mounts, file, held };
 	char payload[] = { 0, 0, 0, 5, 0, 0, 0, 1, 'r', 'e', 'a', 'd', 'y', '1' };
 	struct iovec part = { .iov_base = payload, .iov_len = sizeof(payload) };
 	union {

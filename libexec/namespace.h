@@ -12,7 +12,7 @@ int namespace_user(int proc, uid_t uid, gid_t gid, struct error *err);
 /* A mount namespace that receives the host's mounts and sends none. */
 int namespace_mount(struct error *err);
 
-/* Send the user and mount namespace and a file over a socket with one field `ready` = `1`. */
-int namespace_send(int proc, int socket, int file, struct error *err);
+/* Send the user and mount namespace, a file and what is to be held over a socket with one field `ready` = `1`. */
+int namespace_send(int proc, int socket, int file, int held, struct error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -73,6 +74,14 @@ int rootfs_overlay(struct error *err)
 		return explain_server(err);
 	error_set(err, errno, "cannot lay an overlay over the image");
 	return error_hint(err, "use overlay = \"fuse-overlayfs\"; `pinnace doctor` says more");
+}
+
+int rootfs_watch(void)
+{
+	cleanup_close int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+	/* What happens to every watch is the point: IN_UNMOUNT, when the last mount of it is gone. */
+	return watch < 0 || inotify_add_watch(watch, "/root", IN_DELETE_SELF) < 0 ? -1 : steal_fd(&watch);
 }
 
 int rootfs_root(struct error *err)

@@ -13,6 +13,9 @@ int rootfs_base(struct error *err);
 /* Lay a writable overlayfs of /lower, /upper and /work over /root (kernel 5.11: userxattr). */
 int rootfs_overlay(struct error *err);
 
+/* A descriptor that becomes readable when the overlay on /root is no longer mounted anywhere; -1: there is none left. */
+int rootfs_watch(void);
+
 /* A mount of what lies on /root that belongs to this mount namespace: its descriptor or -1. */
 int rootfs_root(struct error *err);
 

@@ -78,6 +78,11 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old)
 	return (int)syscall(SYS_pivot_root, new_root, put_old);
 }
 
+static inline int sys_pidfd_open(pid_t process)
+{
+	return (int)syscall(SYS_pidfd_open, process, 0);
+}
+
 static inline int sys_close_range(unsigned int first)
 {
 	return (int)syscall(SYS_close_range, first, ~0U, 0);

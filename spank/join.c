@@ -10,10 +10,11 @@
 #include "../libexec/cleanup.h"
 #include "../libexec/fields.h"
 
-enum { DESCRIPTORS = 3, PACKET_MAX = 256 };
+enum { DESCRIPTORS = 4, PACKET_MAX = 256 };
 
 struct answer {
 	int user_namespace, mount_namespace, plan;
+	int held; /* by the packet alone: its end tells the keeper that the step has ended */
 };
 
 static void close_answer(struct answer *answer)
@@ -21,15 +22,17 @@ static void close_answer(struct answer *answer)
 	cleanup_close_fd(&answer->user_namespace);
 	cleanup_close_fd(&answer->mount_namespace);
 	cleanup_close_fd(&answer->plan);
+	cleanup_close_fd(&answer->held);
 }
 
 #define cleanup_answer __attribute__((cleanup(close_answer)))
-#define NO_ANSWER { .user_namespace = -1, .mount_namespace = -1, .plan = -1 }
+#define NO_ANSWER { .user_namespace = -1, .mount_namespace = -1, .plan = -1, .held = -1 }
 
 /* Keep the descriptors of a message if there are as many as there must be, else close them. */
 static int take_descriptors(struct msghdr *message, struct answer *answer)
 {
-	int *slots[DESCRIPTORS] = { &answer->user_namespace, &answer->mount_namespace, &answer->plan };
+	int *slots[DESCRIPTORS] = { &answer->user_namespace, &answer->mount_namespace, &answer->plan,
+				    &answer->held };
 	size_t taken = 0;
 
 	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL; part = CMSG_NXTHDR(message, part)) {

@@ -160,7 +160,7 @@ static int sealed_plan(bool sealed)
 	return fd;
 }
 
-/* Send a packet with count descriptors, of which the third is a plan. */
+/* Send a packet with count descriptors, all of them a plan's. */
 static void answer(int socket, const void *packet, size_t size, int count, bool sealed)
 {
 	union {
@@ -203,7 +203,7 @@ static void an_answer_stays_for_every_task(void)
 
 	CHECK(step_open(&step, &err) == 0);
 	CHECK(join_check(step.task_end, &err) == -1 && strstr(err.text, "without making") != NULL);
-	answer(step.launcher_end, ready, READY, 3, true);
+	answer(step.launcher_end, ready, READY, 4, true);
 	before = first_free_descriptor();
 	for (int i = 0; i < 3; i++)
 		CHECK(join_check(step.task_end, &err) == 0);
@@ -219,11 +219,11 @@ static void an_odd_answer_is_refused_and_leaves_no_descriptor(void)
 		int count;
 		bool sealed;
 	} odd[] = {
-		{ ready, READY, 0, true },  { ready, READY, 2, true },
-		{ ready, READY, 4, true },  { ready, READY, 8, true },
-		{ ready, READY, 3, false }, { ready, READY - 1, 3, true },
-		{ "x", 1, 3, true },        { "\0\0\0\5\0\0\0\1ready0", READY, 3, true },
-		{ "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 3, true },
+		{ ready, READY, 0, true },  { ready, READY, 3, true },
+		{ ready, READY, 5, true },  { ready, READY, 8, true },
+		{ ready, READY, 4, false }, { ready, READY - 1, 4, true },
+		{ "x", 1, 4, true },        { "\0\0\0\5\0\0\0\1ready0", READY, 4, true },
+		{ "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 4, true },
 	};
 
 	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {

@@ -60,6 +60,7 @@ def test_remap_root_makes_the_user_root_in_the_child() -> None:
 
 def test_the_fuse_server_is_started_before_the_mount_namespace_that_it_would_keep_alive() -> None:
     order = names(run("true"))
+    assert order.index("keeper") < order.index("fuse-server")
     assert order.index("fuse-server") < order.index("mount-namespace") < order.index("fuse-mount")
 
 

@@ -38,15 +38,16 @@ def add(
     ``foreign_ids``: files of the image belong to others than root, and are to be the user's all the same.
     """
     plan.add("user-namespace", 0, 0)
+    plan.add("keeper")
     plan.add("fuse-server", "image", *_server(tools, foreign_ids), "-f", image, "@")
     plan.add("mount-namespace")
     plan.add("scratch", tools.writable_size)
-    plan.add("fuse-mount", "image", "/tmp/lower")
+    plan.add("fuse-mount", "image", "/tmp/lower", "read-only")
     if tools.overlay == "fuse-overlayfs":
         layers = "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work"
         plan.add("fuse-server", "overlay", tools.fuse_overlayfs, "-f", "-o", layers, "@")
         plan.add("mount-namespace")
-        plan.add("fuse-mount", "overlay", "/tmp/root")
+        plan.add("fuse-mount", "overlay", "/tmp/root", "writable")
     plan.add("base")
     if remap_root:
         plan.add("user-namespace", 0, 0)
