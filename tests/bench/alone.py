@@ -1,4 +1,6 @@
-"""Each stage of a pull by itself, over all layers and with the parallelism of a pull.
+"""Each stage of a pull by itself, over all layers.
+
+One layer after the other, as a stage of a pipeline has them; tar2sqfs has all processors for each.
 
 Run by the user, with the Python and the library of the installed Pinnace:
     alone.py LIBRARY REFERENCE DIRECTORY STAGE
@@ -39,7 +41,6 @@ def main() -> None:
 
 def prepare(text: str, place: Path) -> dict[str, Any]:
     from pinnace import config, reference, squashfs
-    from pinnace.layers import Format
     from pinnace.layers.decompression import decompressed
     from pinnace.sources import platforms
     from pinnace.sources.registry import RegistrySource
@@ -72,7 +73,6 @@ def prepare(text: str, place: Path) -> dict[str, Any]:
         "host": named.registry,
         "layers": layers,
         "workers": workers,
-        "jobs": Format.of(settings).jobs,
         "inodes": squashfs.check(stored.path).inodes,
         "inflate": "isal" if "isal" in sys.modules else "zlib",
     }
@@ -88,21 +88,21 @@ def _download(facts: dict[str, Any], place: Path) -> None:
             pass
         connection.close()
 
-    _side_by_side(facts, one)
+    _each(facts, one)
 
 
 def _verify(facts: dict[str, Any], place: Path) -> None:
-    _side_by_side(facts, lambda number: _hash(_packed(place, number)))
+    _each(facts, lambda number: _hash(_packed(place, number)))
 
 
 def _decompress(facts: dict[str, Any], place: Path) -> None:
     from pinnace.layers.decompression import decompressed
 
-    _side_by_side(facts, lambda number: deque(decompressed(_pieces(_packed(place, number)), ""), 0))
+    _each(facts, lambda number: deque(decompressed(_pieces(_packed(place, number)), ""), 0))
 
 
 def _identify(facts: dict[str, Any], place: Path) -> None:
-    _side_by_side(facts, lambda number: _hash(_plain(place, number)))
+    _each(facts, lambda number: _hash(_plain(place, number)))
 
 
 def _check(facts: dict[str, Any], place: Path) -> None:
@@ -117,14 +117,14 @@ def _check(facts: dict[str, Any], place: Path) -> None:
             layer_filter.admit(entry)
             stream.skip(entry.size + tar.padding(entry.size))
 
-    _side_by_side(facts, one)
+    _each(facts, one)
 
 
 def _squash(facts: dict[str, Any], place: Path) -> None:
     from pinnace import config
     from pinnace.layers import Format
 
-    form = Format.of(config.load())
+    form = Format.of(config.load(), streams=1)
 
     def one(number: int) -> None:
         target = place / "made" / f"{number}.sqsh"
@@ -134,7 +134,7 @@ def _squash(facts: dict[str, Any], place: Path) -> None:
         with target.open("rb") as stream:
             os.fsync(stream.fileno())  # as a pull does
 
-    _side_by_side(facts, one)
+    _each(facts, one)
 
 
 def _assemble(facts: dict[str, Any], place: Path) -> None:
@@ -159,10 +159,10 @@ STAGES: dict[str, Callable[[dict[str, Any], Path], None]] = {
 }
 
 
-def _side_by_side(facts: dict[str, Any], one: Callable[[int], Any]) -> None:
-    """Do ``one`` for the number of each layer, as many at a time as a pull does."""
-    with ThreadPoolExecutor(facts["workers"]) as pool:
-        deque(pool.map(one, range(len(facts["layers"]))), 0)
+def _each(facts: dict[str, Any], one: Callable[[int], Any]) -> None:
+    """Do ``one`` for the number of each layer."""
+    for number in range(len(facts["layers"])):
+        one(number)
 
 
 def _packed(place: Path, number: int) -> Path:

@@ -120,8 +120,8 @@ def _table(measured: Mapping[str, Measurement], facts: dict[str, Any], watched: 
         f"{len(facts['layers'])} layers, {packed:.0f} MB compressed, {plain:.0f} MB as tar, "
         f"{facts['inodes']} inodes, from docker-registry over the loopback interface; its processor time "
         f"is counted with what downloads",
-        f"{facts['workers']} layers at a time, inflated by {facts['inflate']}, tar2sqfs with "
-        f"{facts['jobs']} jobs each",
+        f"a pull has {facts['workers']} layers at a time, a stage alone has one after the other; inflated by "
+        f"{facts['inflate']}",
         f"floor: the processor seconds of all stages alone, divided by {_PROCESSORS} processors: where "
         f"stages share them no pull can be faster",
     ]
