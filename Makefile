@@ -20,7 +20,7 @@ fill    = sed -e 's|@PYTHON@|$(python)|g' -e 's|@LIBDIR@|$(libdir)|g' -e 's|@LIB
               -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@PLUGIN@|$(plugin)|g' \
               -e 's|@SLURM_PREFIX@|$(SLURM_PREFIX)|g'
 
-all: ## Build the executor and the SPANK plugin
+all: ## Build the command, the executor and the SPANK plugin
 	$(MAKE) -C libexec
 	$(install) -m 755 libexec/pinnace-exec lib/pinnace/_libexec/pinnace-exec
 	$(MAKE) -C spank SLURM_PREFIX=$(SLURM_PREFIX)
@@ -31,8 +31,9 @@ install: all ## Install below PREFIX (DESTDIR SYSCONFDIR SLURM_PREFIX PYTHON)
 	$(python) -m compileall -q -s '$(DESTDIR)' -p / $(DESTDIR)$(libdir)
 	$(install) -m 755 libexec/pinnace-exec $(DESTDIR)$(libexec)/pinnace-exec
 	$(install) spank/spank_pinnace.so $(DESTDIR)$(plugin)
-	$(install) -m 755 bin/pinnace $(DESTDIR)$(PREFIX)/bin/pinnace
-	$(fill) bin/pinnace > $(DESTDIR)$(PREFIX)/bin/pinnace
+	$(install) -m 755 libexec/pinnace $(DESTDIR)$(PREFIX)/bin/pinnace
+	$(install) -m 755 bin/pinnace $(DESTDIR)$(libexec)/pinnace
+	$(fill) bin/pinnace > $(DESTDIR)$(libexec)/pinnace
 	$(install) etc/pinnace.toml $(DESTDIR)$(SYSCONFDIR)/pinnace/pinnace.toml
 	for file in slurm/plugstack.conf.d/pinnace.conf apparmor.d/pinnace cron.d/pinnace; do \
 		$(install) etc/$${file#slurm/} $(DESTDIR)$(SYSCONFDIR)/$$file && \

@@ -20,7 +20,7 @@ class BuildWithExecutor(build_py):
         if HAS_COMPILER and not self.editable_mode:
             target = Path(self.build_lib, "pinnace", "_libexec", "pinnace-exec").absolute()
             target.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["make", "--silent", "-C", "libexec", f"OUTPUT={target}"], check=True)
+            subprocess.run(["make", "--silent", "-C", "libexec", f"OUTPUT={target}", str(target)], check=True)
 
 
 class PlatformDistribution(Distribution):

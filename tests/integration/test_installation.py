@@ -17,6 +17,7 @@ INSTALLED = """
 usr/bin/pinnace
 usr/lib/pinnace/pinnace/__init__.py
 usr/lib/slurm/spank_pinnace.so
+usr/libexec/pinnace/pinnace
 usr/libexec/pinnace/pinnace-exec
 usr/share/man/man1/pinnace.1
 usr/share/man/man1/pinnace-store.1

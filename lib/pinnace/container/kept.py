@@ -22,7 +22,7 @@ from pinnace.errors import PinnaceError
 DIRECTORY = "plans"
 
 _OPERATIONS = """
-    version failure-status timings lifeline lease user-namespace mount-namespace fuse-server fuse-mount
+    version failure-status timings lifeline lease keeper user-namespace mount-namespace fuse-server fuse-mount
     scratch base overlay root bind tmpfs unmount file optional-file prepend directory read-only pivot
     hand-over clear-environment environment environment-file unset default pass-default requested-environment
     working-directory working-directory-file drop-capabilities no-new-privileges seccomp script command
@@ -82,10 +82,10 @@ def _checks(basis: Basis, now: int) -> Iterable[tuple[str, bytes]]:
         yield "variable", _terminated(name) if value is None else _terminated(name, value)
     if basis.directory is not None:
         yield "directory", os.fsencode(basis.directory)
-    for path, state in basis.files.items():
-        yield "file", _terminated(path, state)
     if basis.lock is not None:
         yield "lock", _terminated(basis.lock.path, basis.lock.witness, basis.lock.job)
+    for path, state in basis.files.items():
+        yield "file", _terminated(path, state)
     yield "plan", b""
 
 
