@@ -22,6 +22,7 @@
 #include "namespace.h"
 #include "rootfs.h"
 #include "task.h"
+#include "timings.h"
 #include "tree.h"
 
 enum { MAX_SERVERS = 2 };
@@ -33,6 +34,7 @@ struct executor {
 	int root;      /* the container's root, from `root` on */
 	mode_t umask;  /* the caller's, for the command */
 	bool finished;
+	struct timings timings;
 	bool own_mounts; /* from the first `mount-namespace` on */
 	struct held held; /* from `lifeline` and `lease` on */
 	struct keeper keeper;
@@ -97,6 +99,11 @@ static int do_failure_status(struct executor *executor, const struct field *oper
 		return -1;
 	err->status = (int)status;
 	return 0;
+}
+
+static int do_timings(struct executor *executor, const struct field *operation, struct error *err)
+{
+	return timings_begin(&executor->timings, operation, err);
 }
 
 static int do_user_namespace(struct executor *executor, const struct field *operation, struct error *err)
@@ -313,6 +320,7 @@ static int do_hand_over(struct executor *executor, const struct field *operation
 	if (keeper_hand_over(&executor->keeper, end, err) < 0)
 		return -1;
 	executor->finished = true;
+	timings_print(&executor->timings);
 	return namespace_send(executor->proc, (int)socket, executor->plan, held, err);
 }
 
@@ -385,6 +393,7 @@ static int do_script(struct executor *executor, const struct field *operation, s
 			continue;
 		arguments[0] = (char *)shells[i];
 		(void)umask(executor->umask);
+		timings_print(&executor->timings);
 		execv(arguments[0], arguments);
 		return explain_command(arguments[0], errno, err);
 	}
@@ -400,6 +409,7 @@ static int do_command(struct executor *executor, const struct field *operation, 
 	if (arguments[0][0] == '\0')
 		return explain_command("''", ENOENT, err);
 	(void)umask(executor->umask);
+	timings_print(&executor->timings);
 	execvp(arguments[0], arguments);
 	return explain_command(arguments[0], errno, err);
 }
@@ -410,6 +420,7 @@ static const struct {
 } operations[] = {
 	{ "version", do_version },
 	{ "failure-status", do_failure_status },
+	{ "timings", do_timings },
 	{ "user-namespace", do_user_namespace },
 	{ "mount-namespace", do_mount_namespace },
 	{ "lifeline", do_keep },
@@ -476,6 +487,7 @@ static int execute(int plan_fd, struct error *err)
 		first = false;
 		if (carry_out(&executor, &operation, err) < 0)
 			return -1;
+		timings_add(&executor.timings, &operation);
 	}
 	return 0;
 }

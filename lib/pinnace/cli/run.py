@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options
     from pinnace.progress import Progress
-    from pinnace.store.collection import Queue
+    from pinnace.store.retention import Queue
 
 HELP = """\
 Usage: pinnace run [OPTIONS] IMAGE|PATH.sqsh [--] [COMMAND…]
@@ -31,6 +31,7 @@ Options:
       --home / --no-home       mount the home directory
       --platform OS/ARCH       platform of the image
       --pull POLICY            when to ask its registry: always, if-missing or never
+      --timings                tell what each phase of the start has taken
       --dry-run                print the plan as JSON and run nothing
   -h, --help                   show this text
 
@@ -42,7 +43,7 @@ Examples:
 
 _SHORT = "+e:m:w:rh"
 _LONG = ["env=", "mount=", "workdir=", "root", "no-root", "rw", "ro", "home", "no-home", "platform="]
-_LONG += ["pull=", "dry-run", "help"]
+_LONG += ["pull=", "timings", "dry-run", "help"]
 
 
 def main(arguments: list[str]) -> int:
@@ -73,24 +74,32 @@ def _run(arguments: list[str]) -> int:
     from pinnace import config
     from pinnace.container import build, environment, executor, identity, kept
     from pinnace.container.template import Start, complete
+    from pinnace.phases import Phases
 
+    phases = Phases()
+    phases.end("python")
     settings = config.load()
+    if any(name == "--timings" for name, _ in given):
+        settings.set("timings", "true", "--timings")
+    phases.end("configuration")
     options = _options(given, rest[0], settings)
+    phases.end("image")
     variables = [value for name, value in given if name in ("-e", "--env")]
     requested = environment.requested(variables, os.environ)
     os.environ.pop("PINNACE_PASSWORD", None)  # it was for the pull, not for what runs now
     template = build.run(options, identity.current(settings.basis), build.tools(settings))
-    start = Start(options.lease, tuple(command), tuple(requested), os.environ)
-    plan = complete(template, start)
+    start = Start(options.lease, tuple(command), tuple(requested), os.environ, phases)
     if any(name == "--dry-run" for name, _ in given):
         import json
 
-        json.dump(plan.as_data(), sys.stdout, indent=1)
+        json.dump(complete(template, start).as_data(), sys.stdout, indent=1)
         sys.stdout.write("\n")
         return 0
+    phases.end("plan")
     if settings["plan_cache"]:
         kept.keep(template, kept.of_run(given, rest[0]), settings.basis, options.lease)
-    executor.execute(plan, options.lease)
+        phases.end("keeping the plan")
+    executor.execute(complete(template, start), options.lease)
 
 
 def _parse(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -170,4 +179,5 @@ def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Op
         remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),
         mount_home=flag(("--home",), "--no-home", settings["mount_home"]),
         writable=flag(("--rw",), "--ro", settings["writable"]),
+        timings=settings["timings"],
     )

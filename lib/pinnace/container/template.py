@@ -6,10 +6,11 @@ start, ``libexec/compose.c`` when a kept plan is used again (docs/protocol.md, "
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pinnace.container.plan import Plan
+from pinnace.phases import Phases
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,15 @@ class Start:
     """What one start has of its own.
 
     ``lease`` is the descriptor that keeps the image; ``words`` the command, empty for the image's own;
-    ``environment`` what was asked for with ``-e``; ``host`` the caller's variables; ``phases`` the names of
-    what was done for the start so far and when each was over (CLOCK_MONOTONIC, ns), the first of
-    them without a name: when it began.
+    ``environment`` what was asked for with ``-e``; ``host`` the caller's variables; ``phases`` what was done
+    so far.
     """
 
     lease: int | None = None
     words: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     host: Mapping[str, str] = field(default_factory=dict)
-    phases: tuple[tuple[str, int], ...] = ()
+    phases: Phases = field(default_factory=Phases)
 
 
 def complete(template: Plan, start: Start) -> Plan:
@@ -38,7 +38,7 @@ def complete(template: Plan, start: Start) -> Plan:
             if start.lease is not None:
                 plan.add("lease", start.lease)
         elif name == "timings":
-            plan.add("timings", *_flat(start.phases))
+            plan.add("timings", *start.phases.arguments())
         elif name == "pass-default":
             variable = arguments[0].decode()
             if variable in start.host:
@@ -53,9 +53,3 @@ def complete(template: Plan, start: Start) -> Plan:
         else:
             plan.operations.append(operation)
     return plan
-
-
-def _flat(phases: Iterable[tuple[str, int]]) -> Iterable[str | int]:
-    for name, end in phases:
-        yield name
-        yield end

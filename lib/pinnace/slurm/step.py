@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options
     from pinnace.progress import Progress
-    from pinnace.store.collection import Queue
+    from pinnace.store.retention import Queue
 
 REQUEST = 0
 ANSWER = 3
@@ -81,15 +81,22 @@ def _make() -> NoReturn:
     from pinnace import config
     from pinnace.container import build, executor, identity, kept
     from pinnace.container.template import Start, complete
+    from pinnace.phases import Phases
 
+    phases = Phases()
+    phases.end("python")
     settings = config.load()
     settings.environment = for_credentials(request.environment)
+    phases.end("configuration")
     options = _options(request, settings)
+    phases.end("image")
     user = identity.current(settings.basis)
     template = build.step(options, user, build.tools(settings), ANSWER, LIFELINE)
+    phases.end("plan")
     if settings["plan_cache"] and request.step_id != _BATCH:
         kept.keep(template, kept.of_step(fields.decode(message)), settings.basis, options.lease)
-    executor.execute(complete(template, Start(options.lease)), options.lease)
+        phases.end("keeping the plan")
+    executor.execute(complete(template, Start(options.lease, phases=phases)), options.lease)
 
 
 def _read(descriptor: int) -> bytes:
@@ -145,6 +152,7 @@ def _options(request: Request, settings: Settings) -> Options:
         remap_root=either(request.remap_root, "remap_root"),
         mount_home=either(request.mount_home, "mount_home"),
         writable=either(request.writable, "writable"),
+        timings=settings["timings"],
     )
 
 
