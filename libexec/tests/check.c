@@ -17,24 +17,7 @@
 #include "../rc.h"
 #include "../task.h"
 #include "../tree.h"
-
-static int failures;
-static int tests;
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) { \
-			failures++; \
-			printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-		} \
-	} while (0)
-
-#define RUN(test) \
-	do { \
-		int before = failures; \
-		test(); \
-		printf("%s %d - %s\n", failures == before ? "ok" : "not ok", ++tests, #test); \
-	} while (0)
+#include "check.h"
 
 static size_t put(uint8_t *at, const char *key, const char *value, size_t length)
 {
