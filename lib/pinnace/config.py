@@ -204,6 +204,7 @@ KEYS = (
         250,
         "times its compressed size, and 4 GiB, that a layer may unpack to; 0 for no such limit",
     ),
+    Key("unpack_max", _size, 64 << 30, "bytes an image may take when it is unpacked; 0 for no limit"),
     Key("gc_max_age", _duration, 0, "how long after its last use gc removes an image; 0: however old it is"),
     Key("gc_quota", _size, 0, "bytes beyond which gc, and each pull, remove the longest unused; 0: no limit"),
     Key("gc_low_water", _share, "80%", "what gc then leaves: a part of gc_quota, or a size"),

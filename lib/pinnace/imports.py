@@ -15,8 +15,8 @@ from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.sources import local, locations, platforms
 from pinnace.store import Image, Store, archive
-from pinnace.store.collection import Jobs
 from pinnace.store.leases import Lease
+from pinnace.store.retention import Jobs
 
 
 def fetch(

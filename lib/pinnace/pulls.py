@@ -23,7 +23,7 @@ from pinnace.store.store import Catalogue
 from pinnace.transfers import Transfers, Waiting
 
 if TYPE_CHECKING:
-    from pinnace.store.collection import Jobs
+    from pinnace.store.retention import Jobs
 
 
 class Pull:

@@ -8,21 +8,23 @@ from typing import NamedTuple
 
 from pinnace import reference, squashfs, supply
 from pinnace.config import Settings
-from pinnace.store import Store
+from pinnace.store import Store, unpacked
 from pinnace.store.leases import Lease
+from pinnace.store.unpacked import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pinnace.progress import Progress
-    from pinnace.store.collection import Jobs
+    from pinnace.store.retention import Jobs
 
 
 class Found(NamedTuple):
     """A squashfs file and what is known of it; a user's own file has neither configuration nor digest.
 
-    ``lease`` is a descriptor that keeps an image of the store there for as long as it is open.
+    ``lease`` is a descriptor that keeps an image of the store, or the ``tree`` that it was unpacked to, there
+    for as long as it is open.
     """
 
     path: str
@@ -30,6 +32,7 @@ class Found(NamedTuple):
     digest: str | None = None
     lease: int | None = None
     foreign_ids: bool = False
+    tree: str | None = None
 
 
 def find(
@@ -41,28 +44,61 @@ def find(
     progress: Callable[[], Progress] | None = None,
     job: str = "",
     jobs: Jobs | None = None,
+    unpack: bool = False,
 ) -> Found:
     """The image named by ``text``: a path (``./image.sqsh``, relative to ``directory``) or a reference.
 
     A reference that is not in the store is pulled first, shown by what ``progress`` gives. ``job``
     (see ``leases.job_name``) is the job whose further steps may want it; ``jobs`` asks Slurm which
-    there are. Raises what parsing and pulling raise.
+    there are. With ``unpack`` it is given as a tree of plain directories. Raises what parsing, pulling
+    and unpacking raise.
     """
+    store = Store(settings["store"], settings.basis)
+    lease = Lease(job, settings.basis)
     if reference.is_path(text):
         path = os.path.join(directory, text)
         if not os.path.isabs(text):
             settings.basis.directory = directory
         settings.basis.file(path)
         squashfs.check(path)
-        return Found(path, foreign_ids=not squashfs.is_all_root(path))
-    lease = Lease(job, settings.basis)
+        if not unpack:
+            return Found(path, foreign_ids=not squashfs.is_all_root(path))
+        made = _tree(Source.of_file(path), store, settings, lease, progress, jobs)
+        return Found(path, lease=lease.descriptor, tree=made)
     image = supply.ensure(
         reference.parse(text),
-        store=Store(settings["store"], settings.basis),
+        store=store,
         settings=settings,
         platform=platform,
         progress=progress,
         hold=lease.take,
         jobs=jobs,
     )
-    return Found(image.path, image.config, image.digest, lease.descriptor)
+    # The image is held until its tree is.
+    tree = _tree(Source.of_image(image), store, settings, lease, progress, jobs) if unpack else None
+    return Found(image.path, image.config, image.digest, lease.descriptor, tree=tree)
+
+
+def _tree(
+    source: Source,
+    store: Store,
+    settings: Settings,
+    lease: Lease,
+    progress: Callable[[], Progress] | None,
+    jobs: Jobs | None,
+) -> str:
+    """The user's tree of ``source``, unpacked if need be, held by ``lease``."""
+    found = unpacked.take(store, source, lease)
+    if found is not None:
+        return found
+    supply.load_site_packages()
+    from pinnace.progress import Progress
+    from pinnace.store import collection, trees
+
+    with (progress or Progress)() as display:
+        made = trees.make(source, store, settings, lease, display)
+        if settings["gc_quota"]:
+            report = collection.keep_quota(store, settings, jobs, supply.catalogue(store, settings))
+            if report is not None and report.is_over:
+                display.message(report.complaint())
+    return made

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # all of it imported when something must be pulled
 
     from pinnace.progress import Progress
     from pinnace.sources import ImageSource
-    from pinnace.store.collection import Jobs
+    from pinnace.store.retention import Jobs
     from pinnace.store.store import Catalogue
 
 

@@ -23,7 +23,8 @@ from pinnace.errors import PinnaceError
 from pinnace.layers import Format
 from pinnace.reference import Reference
 from pinnace.store import Image, archive
-from pinnace.store.collection import Policy, collect
+from pinnace.store.collection import collect
+from pinnace.store.retention import Policy
 
 BASE = [directory("./"), directory("etc"), entry("etc/f", content=os.urandom(300_000))]
 TOPS = [[entry("data", content=os.urandom(100_000))], [entry("other", content=b"1")]]

@@ -16,7 +16,7 @@ from integration.trees import entry, layer
 from pinnace.errors import StoreError
 from pinnace.reference import parse
 from pinnace.store import Store, collection
-from pinnace.store.collection import Policy
+from pinnace.store.retention import Policy
 from pinnace.store.stack import StackedStore
 
 _RANDOM = random.Random(3)

@@ -18,7 +18,7 @@ from integration import sound
 from integration.faults import Front, packed
 from integration.trees import entry, layer
 from pinnace.store import Store, collection
-from pinnace.store.collection import Policy
+from pinnace.store.retention import Policy
 from torture.processes import finish, python, start
 from torture.rounds import seeded
 
@@ -44,7 +44,7 @@ def forever():
 #: Removes all that nothing uses, again and again.
 COLLECT = f"""{_BEGIN}
 for _ in forever():
-    collection.collect(store, collection.Policy(max_age=0), None)
+    collection.collect(store, Policy(max_age=0), None)
 """
 #: Fetches images that are missing all the time.
 PULL = f"""{_BEGIN}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pinnace.slurm import jobs
-from pinnace.store.collection import Queue
+from pinnace.store.retention import Queue
 
 Say = Callable[..., None]
 _CONFIG = "Configuration data as of 2026-11-22T05:17:28\nClusterName             = blue\nPrivateData = {}\n"

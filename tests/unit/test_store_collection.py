@@ -19,10 +19,10 @@ from pinnace.layers import Format
 from pinnace.reference import parse
 from pinnace.store import Image, Store, collection, leases, pins
 from pinnace.store.build import Workspace, workspace
-from pinnace.store.collection import Policy, Queue, Report
 from pinnace.store.images import BUILD_FORMAT, Resolution
 from pinnace.store.leases import Lease, job_name
 from pinnace.store.listing import entries
+from pinnace.store.retention import Policy, Queue, Report, low_water
 from pinnace.store.stack import StackedStore
 from pinnace.store.verification import verify
 
@@ -578,4 +578,4 @@ def test_an_exclusive_lock_of_a_stranger_keeps_an_image_and_nothing_else(store: 
     ("share", "expected"), [("80%", 800), ("0%", 0), ("100%", 1000), ("300", 300), ("5000", 1000)]
 )
 def test_the_low_water_mark_is_a_part_of_the_quota_or_a_size_below_it(share: str, expected: int) -> None:
-    assert collection.low_water(share, 1000) == expected
+    assert low_water(share, 1000) == expected

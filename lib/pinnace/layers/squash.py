@@ -213,6 +213,19 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_file_system(path: str) -> None:
+    """Have the kernel write all of the file system of ``path`` to the disk: syncfs(2). Raises OSError."""
+    import ctypes
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
 def _start(
     command: list[str], messages: int, *, stdin: int | None = None, stdout: int | None = None
 ) -> subprocess.Popen[bytes]:

@@ -137,9 +137,8 @@ def _note(squash: SquashFile, found: Survey, first_names: dict[int, bytes], kind
 
 
 def _holes(content: Content, block_size: int) -> int:
-    empty = sum(size == 0 for (size,) in layout.NUMBER.iter_unpack(content.sizes))
-    # Of the last block there may be less than a block.
-    return min(content.size, empty * block_size)
+    holes = sum(block_size for (size,) in layout.NUMBER.iter_unpack(content.sizes) if size == 0)
+    return min(content.size, holes)  # the last block may be shorter
 
 
 def unpack(squash: SquashFile, tree: Survey, target: str, workers: int) -> bool:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-from pinnace.store.collection import Queue
+from pinnace.store.retention import Queue
 
 #: Seconds for an answer; a controller that is down lets its clients wait for longer.
 TIMEOUT = 30

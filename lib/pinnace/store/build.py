@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from pinnace import __version__, documents, locks
+from pinnace import __version__, documents, locks, squashfs
 from pinnace import digest as digests
-from pinnace.errors import StoreError
+from pinnace.errors import PinnaceError, StoreError
 from pinnace.layers import Format, assemble
-from pinnace.layers.squash import storage_error, sync
+from pinnace.layers.squash import storage_error, sync, sync_file_system
 from pinnace.reference import Reference
 from pinnace.sources import LayerBlob
 from pinnace.store import leases, removal
@@ -27,7 +27,7 @@ _OWNER = "owner.lock"
 _PREFIX = "pinnace-"
 #: What is ours to remove. A store may be set to a directory that has a ``tmp`` or ``locks`` of other things.
 _WORKSPACE = re.compile(r"pinnace-\w+")
-_LOCK = re.compile(r"(image|layer)-[0-9a-f]{64}|references|collection")
+_LOCK = re.compile(r"(image|layer|tree)-[0-9a-f]{64}|references|collection")
 _BUILDER = f"pinnace {__version__}"
 #: Called with a file's future path's temporary name; writes the file there, whole.
 Make = Callable[[str], None]
@@ -124,6 +124,19 @@ class Workspace:
         # The record makes the image complete, so it comes last.
         self._write(self._store.record_path(image.digest), image.to_json())
         return replace(image, path=path)
+
+    def put_tree(self, temporary: str, path: str) -> None:
+        """Take a finished directory of this workspace into the store; the caller holds the tree's lock."""
+        try:
+            sync_file_system(temporary)
+        except OSError as error:
+            raise storage_error(path, error) from None
+        self._publish(temporary, path)
+
+    def take_away(self, path: str) -> None:
+        """Have a directory of the store go with this workspace; the caller holds its lock."""
+        with suppress(FileNotFoundError):
+            os.rename(path, self.temporary())
 
     def record(self, reference: Reference, resolution: Resolution) -> None:
         """Note what ``reference`` means now."""
@@ -234,6 +247,21 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     finally:
         place.remove()
         owner.__exit__(None, None, None)
+
+
+def form_of(store: Store, form: Format) -> Format:
+    """How the store is written: as it says, else as its layers are, else as ``form`` says."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        with open(os.path.join(store.root, "store.json"), "rb") as stream:
+            found = documents.parse(stream.read())
+        return replace(form, compressor=found["compressor"], block_size=found["block_size"])
+    directory = os.path.join(store.root, "layers", "sha256")
+    with suppress(OSError, StopIteration):
+        for name in sorted(os.listdir(directory)):
+            with suppress(PinnaceError):
+                summary = squashfs.check(os.path.join(directory, name))
+                return replace(form, compressor=summary.compressor, block_size=summary.block_size)
+    return form
 
 
 def remove_abandoned(root: str) -> None:

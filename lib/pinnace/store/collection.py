@@ -10,106 +10,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace import locks
 from pinnace.config import Settings
 from pinnace.errors import PinnaceError, StoreError
-from pinnace.progress import size
-from pinnace.store import leases, pins
+from pinnace.store import leases, pins, trees
 from pinnace.store.build import remove_abandoned
 from pinnace.store.directories import IMAGES, LAYERS, Opened, is_store
 from pinnace.store.inventory import Inventory, Stored, account, image_names, stored
+from pinnace.store.retention import Jobs, Policy, Queue, Removed, Report
 from pinnace.store.store import Catalogue, Store
-
-
-class Queue(NamedTuple):
-    """What Slurm says: the jobs of a cluster that have not ended; all of them, or the caller's alone."""
-
-    cluster: str
-    jobs: frozenset[int]
-    complete: bool = True
-
-
-#: Asks Slurm; None: it cannot be asked.
-Jobs = Callable[[], "Queue | None"]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What is to go. Ages are in seconds, ``quota`` and ``low_water`` in bytes; None: no limit.
-
-    ``unreachable``: images that no reference leads to any more go, however old they are.
-    """
-
-    max_age: float | None = None
-    quota: int | None = None
-    low_water: int = 0
-    unreachable: bool = False
-    job_lease: float = 7 * 86400
-
-    @classmethod
-    def of(cls, settings: Settings) -> Policy:
-        """The policy that is configured."""
-        quota = settings["gc_quota"] or None
-        return cls(
-            max_age=settings["gc_max_age"] or None,
-            quota=quota,
-            low_water=low_water(settings["gc_low_water"], quota or 0),
-            job_lease=settings["gc_job_lease"],
-        )
-
-
-@dataclass
-class Removed:
-    """An image that went: by age, for the quota, unreachable or damaged; ``idle`` seconds after its use."""
-
-    digest: str
-    references: list[str]
-    reason: str
-    idle: float
-    freed: int
-
-
-@dataclass
-class Report:
-    """What a collection did, or would do. Sizes in bytes.
-
-    ``kept`` tells, for images that would have gone, why they did not: ``in use``, ``pinned``, ``job ID``,
-    ``being made``, ``named``. ``busy``: another process was collecting, and nothing was done.
-    """
-
-    images: list[Removed] = field(default_factory=list)
-    layers: int = 0
-    references: list[str] = field(default_factory=list)
-    job_leases: int = 0
-    kept: dict[str, str] = field(default_factory=dict)
-    before: int = 0
-    after: int = 0
-    quota: int | None = None
-    busy: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the store takes more than its quota, all the same."""
-        return self.quota is not None and self.after > self.quota
-
-    def complaint(self) -> str:
-        """That the quota does not hold, and what keeps it from holding."""
-        reasons = Counter("kept by jobs" if why.startswith("job") else why for why in self.kept.values())
-        images = ", ".join(f"{number} {why}" for why, number in sorted(reasons.items()))
-        kept = f"images that stay: {images}" if images else "there is nothing more to remove"
-        return f"the store takes {size(self.after)}, its quota is {size(self.quota or 0)}; {kept}"
-
-
-def low_water(share: str, quota: int) -> int:
-    """The bytes that a part of a quota, such as ``80%``, or a size means."""
-    return quota * int(share[:-1]) // 100 if share.endswith("%") else min(quota, int(share))
+from pinnace.store.trees import StoredTree
 
 
 def collect(
@@ -190,9 +104,11 @@ class _Collection:
         self._account = account(self._opened)
         self._report.before = self._account.total
         self._remove_layers()
+        self._remove_trees()
         self._remove_images()
         self._remove_layers()
         self._remove_layer_records()
+        self._remove_orphaned_trees()
         if self._known.is_whole():
             self._remove_references()
         self._remove_leases()
@@ -202,6 +118,44 @@ class _Collection:
         else:
             self._report.after = account(self._opened).total
         return self._report
+
+    # Trees
+
+    def _remove_trees(self) -> None:
+        """Before images: they can be made again without a registry."""
+        now = time.time()
+        by_age = sorted(self._inventory.trees.values(), key=lambda tree: tree.used_at)
+        for tree in by_age:
+            too_old = self._policy.max_age is not None and now - tree.used_at >= self._policy.max_age
+            if too_old or tree.is_outdated():
+                self._remove_tree(tree)
+        if self._policy.quota is None or self._account.total <= self._policy.quota:
+            return
+        for tree in by_age:
+            if self._account.total <= self._policy.low_water:
+                break
+            if tree.name in self._inventory.trees:
+                self._remove_tree(tree)
+
+    def _remove_orphaned_trees(self) -> None:
+        if self._known.is_whole():
+            for tree in list(self._inventory.trees.values()):
+                if tree.digest and not self._leads_somewhere(tree.digest):
+                    self._remove_tree(tree)
+
+    def _remove_tree(self, tree: StoredTree) -> None:
+        with self._removable("tree", digests.PREFIX + tree.digits) as free:
+            if not free or self._job_with(tree.digits) is not None:
+                return
+            with trees.alone(self._opened, tree.name) as alone:
+                # It was used in the meantime, or made anew.
+                if not alone or trees.stored_tree(self._opened, tree.name) != tree:
+                    return
+                if not self._dry:
+                    trees.remove(self._opened, self._store.root, tree.name)
+        self._account.remove([tree.usage])
+        del self._inventory.trees[tree.name]
+        self._report.trees += 1
 
     # Images
 
@@ -213,9 +167,10 @@ class _Collection:
                 usable.append(image)
             elif not image.foreign:
                 self._remove_image(image, "damaged", now)
-        usable.sort(key=lambda image: image.used_at)
+        last = {image.name: self._last_use(image) for image in usable}
+        usable.sort(key=lambda image: last[image.name])
         for image in usable:
-            if self._policy.max_age is not None and now - image.used_at >= self._policy.max_age:
+            if self._policy.max_age is not None and now - last[image.name] >= self._policy.max_age:
                 self._remove_image(image, "age", now)
             elif self._policy.unreachable and not image.references:
                 self._remove_image(image, "unreachable", now)
@@ -226,6 +181,11 @@ class _Collection:
                 break
             if image.name in self._inventory.images and image.digest not in self._report.kept:
                 self._remove_image(image, "quota", now)
+
+    def _last_use(self, image: Stored) -> float:
+        """Of the image or of its tree, which holds nothing of the image while it is used."""
+        uses = (tree.used_at for tree in self._inventory.trees.values() if tree.digits == image.name)
+        return max(image.used_at, *uses, 0.0)
 
     def _remove_image(self, image: Stored, reason: str, now: float) -> None:
         with self._removable("image", image.digest) as free:
@@ -251,13 +211,25 @@ class _Collection:
         """Why the image cannot go, if so."""
         if pins.is_pinned(self._store, image.digest):
             return "pinned"
-        for lease in self._opened.files(leases.DIRECTORY):
-            parsed = leases.parsed(lease)
-            if parsed and parsed[0] == image.name and not self._is_over(lease):
-                return f"job {parsed[1]}"
+        job = self._job_with(image.name)
+        if job is not None:
+            return f"job {job}"
+        for tree in self._inventory.trees.values():
+            if tree.digits == image.name:
+                with trees.alone(self._opened, tree.name) as alone:
+                    if not alone:
+                        return "in use"
         if self._dry:
             with self._opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
                 return None if alone else "in use"
+        return None
+
+    def _job_with(self, digits: str) -> int | None:
+        """A job that has left a lease of an image, or of a tree, and has not ended."""
+        for lease in self._opened.files(leases.DIRECTORY):
+            parsed = leases.parsed(lease)
+            if parsed and parsed[0] == digits and not self._is_over(lease):
+                return parsed[1]
         return None
 
     def _unlink_image(self, image: Stored, reason: str) -> str | None:

@@ -13,13 +13,14 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 from pinnace import documents
 from pinnace.errors import StoreError
-from pinnace.store import leases, usage
+from pinnace.store import leases, unpacked, usage
 from pinnace.store.images import BUILD_FORMAT, Resolution
 from pinnace.store.store import Store
 from pinnace.store.usage import Usage
 
 IMAGES, LAYERS, REFERENCES, PINS = "images/sha256", "layers/sha256", "references", "pins"
-PARTS = (IMAGES, LAYERS, REFERENCES, leases.DIRECTORY, PINS, "tmp", "locks")
+UNPACKED = unpacked.DIRECTORY
+PARTS = (IMAGES, LAYERS, REFERENCES, leases.DIRECTORY, PINS, UNPACKED, "tmp", "locks")
 #: What may be in a store that is being made, before its description.
 _UNDESCRIBED = frozenset(("tmp", "locks", "probes"))
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -73,6 +74,11 @@ class Opened:
         with os.scandir(directory) as entries:
             return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
 
+    def names(self, part: str) -> list[str]:
+        """All names in a part, in order."""
+        directory = self.part(part)
+        return [] if directory is None else sorted(os.listdir(directory))
+
     def read(self, part: str, name: str) -> bytes | None:
         """A small file's content, None if it is not there."""
         directory = self.part(part)
@@ -105,7 +111,10 @@ class Opened:
         return leases.alone(name, self.part(part))
 
     def usages(self) -> Iterator[tuple[str, Usage]]:
-        """What all plain files of the store take, with the name of the part that each is in."""
+        """What all plain files of the store take, with the name of the part that each is in.
+
+        Trees, of which their records tell that, are not entered.
+        """
         for part in PARTS:
             for _, name, directory in self._walk(part):
                 with suppress(OSError):

@@ -12,6 +12,7 @@ from pinnace.store import leases
 from pinnace.store.directories import IMAGES, LAYERS, PINS, Opened
 from pinnace.store.images import BUILD_FORMAT, Image
 from pinnace.store.pins import Pin
+from pinnace.store.trees import stored_trees
 from pinnace.store.usage import Account, Usage
 
 
@@ -38,11 +39,15 @@ class Stored:
 
 
 class Inventory:
-    """The images and layers of a store as they are now. ``layers`` are files by the digits of their names."""
+    """The images, layers and trees of a store as they are now.
+
+    ``layers`` are files by the digits of their names.
+    """
 
     def __init__(self, opened: Opened) -> None:
         self.images: dict[str, Stored] = {}
         self.layers: dict[str, Usage] = {}
+        self.trees = {tree.name: tree for tree in stored_trees(opened)}
         for name in _digits(opened.files(LAYERS), ".sqsh"):
             found = opened.look(LAYERS, f"{name}.sqsh")
             if found is not None:
@@ -75,7 +80,8 @@ class Inventory:
 
 def account(opened: Opened) -> Account:
     """The bytes that all of the store takes. Leases take none; others' files there are not counted."""
-    return Account(file for part, file in opened.usages() if part != leases.DIRECTORY)
+    files = [file for part, file in opened.usages() if part != leases.DIRECTORY]
+    return Account([*files, *(tree.usage for tree in stored_trees(opened))])
 
 
 def stored(opened: Opened, name: str) -> Stored:

@@ -54,25 +54,32 @@ class Lease:
 
     def take(self, image: Image) -> bool:
         """Hold ``image`` from now on. False: it has just been removed, or replaced."""
-        try:
-            descriptor = hold(image.path)
-        except FileNotFoundError:
-            return False
         # The record goes first: what has none is being removed, however long that takes.
         record = f"{os.path.splitext(image.path)[0]}.json"
-        is_there = os.path.exists(record)
+        return self.take_file(image.path, record, job_leases(image.store, digests.hex_of(image.digest)))
+
+    def take_file(self, path: str, witness: str, jobs: str) -> bool:
+        """Hold the file at ``path`` from now on, and what it stands for, instead of what was held.
+
+        False: it is not there, or ``witness`` is not. ``jobs`` is where jobs leave theirs.
+        """
+        try:
+            descriptor = hold(path)
+        except FileNotFoundError:
+            return False
+        is_there = os.path.exists(witness)
         if descriptor is not None:
             if not is_there:
                 os.close(descriptor)
                 return False
             self.release()
             self.descriptor = descriptor
-            self._basis.lock = Lock(image.path, record, _lease_path(image, ""))
+            self._basis.lock = Lock(path, witness, jobs)
             _touch(descriptor)
         else:
             self._basis.refuse("the image cannot be locked")
         if self._job and is_there:
-            _leave(image, self._job)
+            _leave(jobs + self._job)
         return is_there
 
     def __enter__(self) -> Lease:
@@ -180,9 +187,8 @@ def _touch(descriptor: int) -> None:
             os.utime(descriptor, ns=(now, status.st_mtime_ns))
 
 
-def _leave(image: Image, job: str) -> None:
+def _leave(path: str) -> None:
     """Write a job's lease, or renew it. A store that is not ours to write to goes without."""
-    path = _lease_path(image, job)
     with suppress(OSError):
         try:
             descriptor = _created(path)
@@ -194,8 +200,9 @@ def _leave(image: Image, job: str) -> None:
         os.close(descriptor)
 
 
-def _lease_path(image: Image, job: str) -> str:
-    return os.path.join(image.store, DIRECTORY, f"{digests.hex_of(image.digest)}-{job}")
+def job_leases(store: str, name: str) -> str:
+    """The beginning of the paths of jobs' leases of what has the digits ``name``; the job's name follows."""
+    return os.path.join(store, DIRECTORY, f"{name}-")
 
 
 def _created(path: str) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from pinnace.store import leases
-from pinnace.store.directories import IMAGES, LAYERS, Opened, is_store
+from pinnace.store.directories import IMAGES, LAYERS, UNPACKED, Opened, is_store
 from pinnace.store.inventory import Inventory, account
 from pinnace.store.store import Store
+from pinnace.store.trees import alone, stored_trees
 from pinnace.store.usage import Account, Usage
 
 
@@ -15,7 +17,8 @@ from pinnace.store.usage import Account, Usage
 class Entry:
     """An image. ``size`` is its file's; ``own`` would become free without it, ``shared`` would not.
 
-    ``used_at`` is the time of its last use; ``jobs`` are those that have left a lease and may have ended.
+    ``unpacked`` is what its tree takes, if it has one. ``used_at`` is the time of its last use; ``jobs`` are
+    those that have left a lease and may have ended.
     """
 
     digest: str
@@ -24,6 +27,7 @@ class Entry:
     size: int
     own: int
     shared: int
+    unpacked: int
     created_at: float
     used_at: float
     in_use: bool
@@ -62,8 +66,12 @@ def entries(store: Store) -> list[Entry]:
                 continue
             own = taken.without(inventory.files(image, users))
             layers = [inventory.layers[name] for name in image.layers if name in inventory.layers]
-            with opened.alone(IMAGES, f"{image.name}.sqsh") as alone:
-                in_use = not alone
+            with opened.alone(IMAGES, f"{image.name}.sqsh") as free:
+                in_use = not free
+            trees = [tree for tree in inventory.trees.values() if tree.digits == image.name]
+            for tree in trees:
+                with alone(opened, tree.name) as free:
+                    in_use |= not free
             found.append(
                 Entry(
                     digest=image.digest,
@@ -72,8 +80,9 @@ def entries(store: Store) -> list[Entry]:
                     size=image.file.size,
                     own=own,
                     shared=max(0, Account([image.file, *layers]).total - own),
+                    unpacked=sum(tree.usage.allocated for tree in trees),
                     created_at=image.image.created_at,
-                    used_at=image.used_at,
+                    used_at=max(image.used_at, *(tree.used_at for tree in trees), 0.0),
                     in_use=in_use,
                     jobs=sorted(jobs.get(image.name, [])),
                     pinned=image.pin is not None,
@@ -85,12 +94,16 @@ def entries(store: Store) -> list[Entry]:
 
 
 def totals(store: Store) -> dict[str, Total]:
-    """What images, layers, unfinished work and the rest take, and the whole. Raises as ``entries`` does."""
-    names = {IMAGES: "images", LAYERS: "layers", "tmp": "unfinished"}
+    """What images, layers, trees, unfinished work and the rest take, and the whole; a tree is one file here.
+
+    Raises as ``entries`` does.
+    """
+    names = {IMAGES: "images", LAYERS: "layers", UNPACKED: "unpacked", "tmp": "unfinished"}
     parts: dict[str, list[Usage]] = {name: [] for name in (*names.values(), "other", "total")}
     if is_store(store.root):
         with Opened(store) as opened:
-            for part, file in opened.usages():
+            trees = ((UNPACKED, tree.usage) for tree in stored_trees(opened))
+            for part, file in chain(opened.usages(), trees):
                 parts[names.get(part, "other")].append(file)
                 parts["total"].append(file)
     return {name: _total(files) for name, files in parts.items()}

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pinnace import digest as digests
-from pinnace import documents, locks, squashfs
+from pinnace import locks
 from pinnace.errors import PinnaceError
 from pinnace.layers import Format
-from pinnace.store import verification
-from pinnace.store.build import Workspace, workspace
-from pinnace.store.directories import IMAGES, LAYERS, REFERENCES, Opened
-from pinnace.store.store import Catalogue, Store
+from pinnace.store import trees, verification
+from pinnace.store.build import Workspace, form_of, workspace
+from pinnace.store.directories import IMAGES, LAYERS, REFERENCES, UNPACKED, Opened
+from pinnace.store.store import Catalogue
 from pinnace.store.verification import Finding
 
 
@@ -43,7 +43,7 @@ def repair(known: Catalogue, form: Format) -> Iterator[Repair]:
         return
     with Opened(store):
         pass  # no link leads out of it
-    form = _form(store, form)
+    form = form_of(store, form)
     for finding in list(verification.store_description(store)):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(store.root, finding.name))
@@ -65,21 +65,6 @@ def repair(known: Catalogue, form: Format) -> Iterator[Repair]:
             else:
                 if action:
                     yield Repair(finding, action)
-
-
-def _form(store: Store, form: Format) -> Format:
-    """How the store is written: as it says, else as its layers are."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        with open(os.path.join(store.root, "store.json"), "rb") as stream:
-            found = documents.parse(stream.read())
-        return replace(form, compressor=found["compressor"], block_size=found["block_size"])
-    directory = os.path.join(store.root, "layers", "sha256")
-    with suppress(OSError, StopIteration):
-        for name in sorted(os.listdir(directory)):
-            with suppress(PinnaceError):
-                summary = squashfs.check(os.path.join(directory, name))
-                return replace(form, compressor=summary.compressor, block_size=summary.block_size)
-    return form
 
 
 # Each gives what was done, or None if there was nothing to do after all.
@@ -132,6 +117,11 @@ def _mend_reference(known: Catalogue, finding: Finding, place: Workspace, form: 
 def _mend_leftover(known: Catalogue, finding: Finding, place: Workspace, form: Format) -> str | None:
     store = known.own
     part, name = os.path.split(finding.name)
+    if part == UNPACKED:
+        lock = store.lock_path("tree", digests.PREFIX + name.partition("-")[0])
+        with locks.held(lock), Opened(store) as opened:
+            trees.remove(opened, store.root, name)
+        return "removed: it is unpacked again when it is wanted"
     if part not in (IMAGES, LAYERS):
         return None  # a workspace
     stem, suffix = os.path.splitext(name)

@@ -296,7 +296,9 @@ class Store(Catalogue):
             for layer in free:
                 if layer not in used:
                     freed += self.remove_layer(layer)
-        return freed
+        from pinnace.store import trees  # imports what makes them
+
+        return freed + trees.remove_unused(self, digests.hex_of(digest))
 
     def remove_image(self, digest: str) -> int:
         """Remove an image's record and file, whose lock the caller holds; gives the bytes that were freed."""

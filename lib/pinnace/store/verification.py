@@ -21,8 +21,11 @@ from pinnace.layers import Format, digest_of
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
 from pinnace.store.build import is_workspace
+from pinnace.store.directories import UNPACKED
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
 from pinnace.store.store import Catalogue, Store, names_in
+from pinnace.store.trees import is_name
+from pinnace.store.unpacked import RECORD
 
 STORE, IMAGE, LAYER, REFERENCE, LEFTOVER = "store", "image", "layer", "reference", "leftover"
 #: Files that are read at the same time: disks and processors have more to do.
@@ -254,6 +257,15 @@ def leftovers(store: Store) -> Iterator[Finding]:
             made = _is_locked(store.lock_path(kind[:-1], digest))
             if not made and not os.path.exists(path + other) and os.path.exists(path + mine):
                 yield Finding(LEFTOVER, os.path.relpath(path + mine, store.root), what, damage=False)
+    trees = os.path.join(store.root, UNPACKED)
+    for name in filter(is_name, names_in(trees)):
+        tree = os.path.join(trees, name)
+        if (
+            os.path.isdir(tree)
+            and os.access(tree, os.X_OK)
+            and not os.path.exists(os.path.join(tree, RECORD))
+        ):
+            yield Finding(LEFTOVER, f"{UNPACKED}/{name}", "a tree without a record", damage=False)
     top = os.path.join(store.root, "tmp")
     for name in filter(is_workspace, names_in(top)):
         directory = os.path.join(top, name)

@@ -12,7 +12,8 @@ from pinnace.cli.store import words
 from pinnace.errors import ConfigurationError, UsageError, one_line
 from pinnace.slurm import jobs
 from pinnace.store import Store
-from pinnace.store.collection import Policy, Report, collect, low_water
+from pinnace.store.collection import collect
+from pinnace.store.retention import Policy, Report, low_water
 
 
 @click.command(
@@ -95,6 +96,8 @@ def _lines(report: Report, done: str) -> list[str]:
         lines.append(one_line(f"{name} ({digest.short(image.digest)}) {done}: {why}, {freed} freed"))
     if report.layers:
         lines.append(f"{words.count(report.layers, 'layer')} of no image {done}")
+    if report.trees:
+        lines.append(f"{words.count(report.trees, 'unpacked tree')} {done}")
     if report.references:
         lines.append(f"{words.count(len(report.references), 'reference')} to no image {done}")
     lines.append(f"{progress.size(report.after)} in the store, {progress.size(report.before)} before")

@@ -21,13 +21,13 @@ def ls(as_json: bool) -> None:
     """List the images in the store: what each takes, when it was used, who keeps it.
 
     OWN is what would become free without the image, SHARED what it has in common with others: layers,
-    and blocks where the file system has reflinks.
+    and blocks where the file system has reflinks. UNPACKED is what its tree takes, which can be made again.
     """
     found = entries(Store(config.load()["store"]))
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in found], indent=2))
         return
-    rows = [["DIGEST", ">OWN", ">SHARED", "USED", "KEPT", "REFERENCES"]]
+    rows = [["DIGEST", ">OWN", ">SHARED", ">UNPACKED", "USED", "KEPT", "REFERENCES"]]
     rows += [_row(entry, time.time()) for entry in found]
     for line in words.table(rows):
         click.echo(line)
@@ -42,6 +42,7 @@ def _row(entry: Entry, now: float) -> list[str]:
         digest.short(entry.digest),
         progress.size(entry.own),
         progress.size(entry.shared),
+        progress.size(entry.unpacked) if entry.unpacked else "-",
         f"{used} ago",
         ", ".join(kept) or "-",
         one_line(", ".join(entry.references) or "-"),
