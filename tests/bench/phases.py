@@ -1,4 +1,4 @@
-"""Where the time of a warm ``pinnace run`` goes, by running its pieces alone."""
+"""Where the time of a warm ``pinnace run`` through Python goes, by running its pieces alone."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import statistics
 from typing import Any
 
 from bench import marks
+from bench.containers import settings
 from bench.measure import Measurement, collected
-from bench.report import SUMMARY, Table, milliseconds, timing
+from bench.report import SUMMARY, Report, Table, milliseconds, series_of, timing
 from bench.site import Site
+from cluster import images
 
 _SPAWN = "starting a process"
 _INTERPRETER = "interpreter alone"
 _IMPORTS = "interpreter + the same imports, one by one"
 _PLANNED = "all up to the executor"
-_OVERLAY = "executor: two user namespaces and an empty overlay"
 _EXECUTOR = "executor with the finished plan"
 _WHOLE = "pinnace run"
+_UNCACHED = settings("squashfuse", cached=False)
 _TRACED_ROUNDS = 10
 _MODULES_SHOWN = 12
 
@@ -36,11 +38,9 @@ _BECOME_TRUE = "import posix; posix.execv('/bin/true', ['true'])"
 _EXECUTE_TRUE = "import pinnace.paths; pinnace.paths.EXECUTOR = '/bin/true'"
 _KEEP_PLAN = """
 known = set(sys.modules)
-from pinnace.container import build, executor, probe
-def keep(plan):
+from pinnace.container import executor
+def keep(plan, *_):
     open({plan!r}, "wb").write(plan.encode())
-    from pinnace import config
-    open({probe!r}, "wb").write(probe.rootfs.overlay_probe(build.tools(config.load())).encode())
     loaded = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items()]
     print(*(name for name, spec in loaded if name not in known and spec and spec.name == name))
     sys.exit(0)
@@ -49,29 +49,34 @@ executor.execute = keep
 _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
 
 
-class Phases:
+def measure(site: Site, rounds: int) -> Report:
+    reference = site.registry.push(images.debian(), "debian:12")
+    site.run("pinnace", "pull", "-q", reference)
+    parts = _Phases(site, reference)
+    measured = parts.measure(rounds)
+    return Report(parts.tables(measured), series_of(measured))
+
+
+class _Phases:
     """The pieces of ``pinnace run REFERENCE true``."""
 
     def __init__(self, site: Site, reference: str) -> None:
         self._site = site
         self._reference = reference
-        place = site.directory("plans")
-        self._plan, self._probe = str(place / "run"), str(place / "probe")
-        keep = _KEEP_PLAN.format(plan=self._plan, probe=self._probe)
+        self._plan = str(site.directory("plans") / "run")
+        keep = _KEEP_PLAN.format(plan=self._plan)
         modules = site.run(*self._python(self._command(keep))).split()
         # os comes first: the modules that it consists of cannot be imported before it.
         self._imports = f"import sys; sys.path.insert(0, {site.library!r}); import os, {', '.join(modules)}"
 
     def measure(self, rounds: int) -> dict[str, Measurement]:
-        executor = [self._site.executor, "--plan={plan}"]
         subjects: dict[str, dict[str, Any]] = {
             _SPAWN: {"command": ["/bin/true"]},
             _INTERPRETER: {"command": self._python(_BECOME_TRUE)},
             _IMPORTS: {"command": self._python(f"{self._imports}; {_BECOME_TRUE}")},
             _PLANNED: {"command": self._python(self._command(_EXECUTE_TRUE))},
-            _OVERLAY: {"command": executor, "plan": self._probe},
-            _EXECUTOR: {"command": executor, "plan": self._plan},
-            _WHOLE: {"command": ["pinnace", "run", self._reference, "true"]},
+            _EXECUTOR: {"command": [self._site.executor, "--plan={plan}"], "plan": self._plan},
+            _WHOLE: {"command": ["pinnace", "run", self._reference, "true"], "environment": _UNCACHED},
         }
         return self._site.time(subjects, rounds)
 
@@ -91,8 +96,7 @@ class Phases:
             _INTERPRETER: beyond(_INTERPRETER, _SPAWN, "interpreter"),
             _IMPORTS: beyond(_IMPORTS, _INTERPRETER, "imports"),
             _PLANNED: beyond(_PLANNED, _INTERPRETER, "imports, configuration, store, plan"),
-            _OVERLAY: beyond(_OVERLAY, _SPAWN, "namespaces and overlay"),
-            _EXECUTOR: beyond(_EXECUTOR, _OVERLAY, "squashfuse, mounts, command, end"),
+            _EXECUTOR: beyond(_EXECUTOR, _SPAWN, "namespaces, squashfuse, mounts, command, end"),
         }
         for name, entry in measured.items():
             table.add(name, *timing(entry), *added.get(name, []))
@@ -114,7 +118,7 @@ class Phases:
         rounds = []
         for _ in range(_TRACED_ROUNDS):
             command = ["pinnace", "run", self._reference, "true"]
-            self._site.run("strace", *marks.OPTIONS, "-o", str(trace), *command)
+            self._site.run("strace", *marks.OPTIONS, "-o", str(trace), *command, env=_UNCACHED)
             rounds.append(marks.phases(trace.read_text()))
         for name, series in collected(rounds).items():
             table.add(name, *timing(Measurement(name, series)))

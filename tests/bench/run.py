@@ -14,7 +14,20 @@ from cluster.cluster import Cluster
 from cluster.registry import Registry
 from cluster.requirements import REPOSITORY
 
-_TABLES = {"starts": 30, "pulls": 3, "downloads": 3, "splices": 5, "siblings": 3}
+#: With how many rounds each.
+_TABLES = {
+    "starts": 30,
+    "phases": 30,
+    "steps": 30,
+    "crowd": 10,
+    "io": 5,
+    "memory": 3,
+    "imports": 3,
+    "pulls": 3,
+    "downloads": 3,
+    "splices": 5,
+    "siblings": 3,
+}
 
 
 def main() -> int:

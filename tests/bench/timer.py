@@ -2,11 +2,12 @@
 
 Standard input says what to time, as JSON:
     {"rounds": 30, "subjects": {NAME: {"command": […], "environment": {…}, "before": […],
-                                       "plan": FILE, "server": 0, "watch": false}}}
+                                       "plan": FILE, "server": 0, "copies": 1, "watch": false}}}
 ``before`` is carried out untimed. ``plan`` is a file whose content the command finds in a sealed
 file in memory, its descriptor in place of ``{plan}``. ``server`` is a process whose processor time
-counts as the command's, since it works for it. ``watch`` adds up the memory of all processes the
-command has, which disturbs it. The answer, as JSON on standard output:
+counts as the command's, since it works for it. Of ``copies`` that are started at once the last one's
+end counts. ``watch`` adds up the memory of all processes the command has, which disturbs it. The
+answer, as JSON on standard output:
     {NAME: {"seconds": […], "cpu": […], "error": "", "memory": {}}}
 with seconds of processor time in ``cpu``, and in ``memory`` the largest sums, bytes, of ``all``
 processes, of the ``first`` one by itself, and of all while there were ``several``.
@@ -69,12 +70,17 @@ def _timed(subject: dict[str, Any]) -> tuple[float, float, str, dict[str, int]]:
     try:
         served = _cpu(subject.get("server", 0))
         begin = time.perf_counter()
-        process = os.posix_spawnp(command[0], command, environment, file_actions=actions)
-        memory = watch(process) if subject.get("watch") else {}
-        _, status, usage = os.wait4(process, 0)
+        processes = [
+            os.posix_spawnp(command[0], command, environment, file_actions=actions)
+            for _ in range(subject.get("copies", 1))
+        ]
+        memory = watch(processes[0]) if subject.get("watch") else {}
+        ends = [os.wait4(process, 0) for process in processes]
         seconds = time.perf_counter() - begin
-        cpu = usage.ru_utime + usage.ru_stime + _cpu(subject.get("server", 0)) - served
-        error = "" if status == 0 else _error(messages, status)
+        cpu = sum(usage.ru_utime + usage.ru_stime for _, _, usage in ends)
+        cpu += _cpu(subject.get("server", 0)) - served
+        failed = next((status for _, status, _ in ends if status), 0)
+        error = _error(messages, failed) if failed else ""
     except FileNotFoundError:
         return 0.0, 0.0, "not installed", {}
     finally:
