@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pinnace import digest as digests
 from pinnace import reference, squashfs, supply
 from pinnace.config import Settings
-from pinnace.store import Store, unpacked
+from pinnace.errors import PinnaceError
+from pinnace.store import Store, copies, leases, unpacked
 from pinnace.store.leases import Lease
 from pinnace.store.unpacked import Source
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 class Found(NamedTuple):
     """A squashfs file and what is known of it; a user's own file has neither configuration nor digest.
 
-    ``lease`` is a descriptor that keeps an image of the store, or the ``tree`` that it was unpacked to, there
-    for as long as it is open.
+    ``lease`` is a descriptor that keeps the file, or the ``tree`` that it was unpacked to, there for as long
+    as it is open.
     """
 
     path: str
@@ -62,7 +64,8 @@ def find(
         settings.basis.file(path)
         squashfs.check(path)
         if not unpack:
-            return Found(path, foreign_ids=not squashfs.is_all_root(path))
+            path = _near(path, settings, lease, progress)
+            return Found(path, lease=lease.descriptor, foreign_ids=not squashfs.is_all_root(path))
         made = _tree(Source.of_file(path), store, settings, lease, progress, jobs)
         return Found(path, lease=lease.descriptor, tree=made)
     image = supply.ensure(
@@ -74,9 +77,41 @@ def find(
         hold=lease.take,
         jobs=jobs,
     )
-    # The image is held until its tree is.
-    tree = _tree(Source.of_image(image), store, settings, lease, progress, jobs) if unpack else None
-    return Found(image.path, image.config, image.digest, lease.descriptor, tree=tree)
+    # The image is held until its tree, or its copy, is.
+    path, tree = image.path, None
+    if unpack:
+        tree = _tree(Source.of_image(image), store, settings, lease, progress, jobs)
+    else:
+        job_leases = leases.job_leases(image.store, digests.hex_of(image.digest))
+        path = _near(path, settings, lease, progress, job_leases)
+    return Found(path, image.config, image.digest, lease.descriptor, tree=tree)
+
+
+def _near(
+    path: str,
+    settings: Settings,
+    lease: Lease,
+    progress: Callable[[], Progress] | None,
+    job_leases: str = "",
+) -> str:
+    """The copy on this node of the file at ``path``, made if need be; ``path`` if there is to be none."""
+    copy = copies.wanted(path, settings)
+    if copy is None:
+        return path
+    found = copies.take(copy, lease, settings.basis, job_leases)
+    if found is not None:
+        return found
+    supply.load_site_packages()
+    from pinnace.progress import Progress
+    from pinnace.store import copying
+
+    with (progress or Progress)() as display:
+        try:
+            return copying.make(copy, settings, lease, settings.basis, display, job_leases)
+        except PinnaceError as error:
+            settings.basis.refuse("the image could not be copied")
+            display.message(f"{path} is used where it is: {error}")
+            return path
 
 
 def _tree(

@@ -61,7 +61,7 @@ class Lease:
     def take_file(self, path: str, witness: str, jobs: str) -> bool:
         """Hold the file at ``path`` from now on, and what it stands for, instead of what was held.
 
-        False: it is not there, or ``witness`` is not. ``jobs`` is where jobs leave theirs.
+        False: it is not there, or ``witness`` is not. ``jobs`` is where jobs leave theirs; empty: nowhere.
         """
         try:
             descriptor = hold(path)
@@ -78,7 +78,7 @@ class Lease:
             _touch(descriptor)
         else:
             self._basis.refuse("the image cannot be locked")
-        if self._job and is_there:
+        if self._job and jobs and is_there:
             _leave(jobs + self._job)
         return is_there
 

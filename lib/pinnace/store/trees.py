@@ -19,7 +19,7 @@ from pinnace.layers.squash import storage_error
 from pinnace.layers.unpacking import Survey, survey, unpack
 from pinnace.progress import Progress, size
 from pinnace.squashfs.reader import SquashFile
-from pinnace.store import leases, removal, unpacked
+from pinnace.store import identity, leases, removal, unpacked
 from pinnace.store.build import Workspace, form_of, workspace
 from pinnace.store.directories import UNPACKED, Opened
 from pinnace.store.leases import Lease
@@ -78,7 +78,7 @@ def _unpacked(source: Source, work: Workspace, settings: Settings, display: Prog
             display.message(f"{source.label}: device nodes are left out")
         if not unpack(squash, found, root, min(_WORKERS, len(os.sched_getaffinity(0)))):
             display.message(f"{source.label}: the store's file system does not keep its extended attributes")
-        if not source.digest and unpacked.identity(source.path, os.fstat(squash.fileno())) != source.name:
+        if not source.digest and identity.of(source.path, os.fstat(squash.fileno())) != source.name:
             raise ImageError(
                 f"{source.path} was changed while it was read", hint="try again", identifier="source-changed"
             )
@@ -150,7 +150,7 @@ class StoredTree:
         if not self.file:
             return False
         try:
-            return unpacked.identity(self.file, os.stat(self.file)) != self.digits
+            return identity.of(self.file, os.stat(self.file)) != self.digits
         except FileNotFoundError:
             return os.path.isdir(os.path.dirname(self.file))  # else its file system is not mounted
         except OSError:

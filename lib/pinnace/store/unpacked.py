@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace.errors import ImageError
-from pinnace.store import leases
+from pinnace.store import identity, leases
 from pinnace.store.images import Image
 from pinnace.store.leases import Lease
 from pinnace.store.store import Store
@@ -48,20 +48,9 @@ class Source(NamedTuple):
         """A squashfs file as it is now. Raises ImageError."""
         path = os.path.realpath(path)
         try:
-            return cls(path, identity(path, os.stat(path)), path)
+            return cls(path, identity.of(path, os.stat(path)), path)
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror}") from None
-
-
-def identity(path: str, status: os.stat_result) -> str:
-    """64 digits that stand for a file as long as it is not changed or replaced.
-
-    The device's number is none of it: that of a network file system changes with every mount.
-    """
-    import hashlib
-
-    parts = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return hashlib.sha256(os.fsencode(f"{path}\0{parts}")).hexdigest()
 
 
 def place(store: Store, source: Source) -> str:
