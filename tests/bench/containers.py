@@ -33,12 +33,15 @@ class Way:
         return {"command": [*self.words, *command], "environment": dict(self.environment), **more}
 
 
-def settings(backend: str, overlay: str = "kernel", *, cached: bool = True) -> dict[str, str]:
-    """Variables that make Pinnace go one way. ``cached``: it may do so by a cached plan."""
+def settings(site: Site, backend: str, overlay: str = "kernel", *, cached: bool = True) -> dict[str, str]:
+    """Variables that make Pinnace go one way. ``cached``: it may do so by a plan that it has kept."""
     return {
         "PINNACE_BACKEND": backend,
         "PINNACE_OVERLAY": overlay,
         "PINNACE_PLAN_CACHE": "true" if cached else "false",
+        # Plans of one command line take each other's place, whatever the variables are.
+        "XDG_CACHE_HOME": str(site.home / "caches" / f"{backend}-{overlay}"),
+        "PINNACE_STORE": str(site.home / ".cache" / "pinnace"),
     }
 
 
@@ -64,7 +67,7 @@ class Image:
         """Every backend with every overlay."""
         return {
             name_of(backend, overlay, cached=cached): Way(
-                ("pinnace", "run", self.reference), settings(backend, overlay, cached=cached)
+                ("pinnace", "run", self.reference), settings(self._site, backend, overlay, cached=cached)
             )
             for cached in (True, False)
             for backend in BACKENDS

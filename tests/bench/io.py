@@ -66,7 +66,7 @@ def _install_lz4(site: Site) -> None:
 def _format(site: Site, reference: str, compressor: str, block: str) -> tuple[Way, int]:
     """The same image in a store of another format; and bytes of its file."""
     environment = {
-        **settings("squashfuse"),
+        **settings(site, "squashfuse"),
         "PINNACE_STORE": str(site.home / "stores" / f"{compressor}-{block}"),
         "PINNACE_COMPRESSOR": compressor,
         "PINNACE_BLOCK_SIZE": block,

@@ -1,50 +1,27 @@
-"""Where the time of a warm ``pinnace run`` through Python goes, by running its pieces alone."""
+"""Where the time of a warm ``pinnace run`` goes: its own timings, and what its imports cost."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import statistics
-from typing import Any
 
-from bench import marks
-from bench.containers import settings
-from bench.measure import Measurement, collected
-from bench.report import SUMMARY, Report, Table, milliseconds, series_of, timing
+from bench.containers import BACKENDS, name_of, settings
+from bench.measure import Series
+from bench.report import Report, Table, milliseconds
 from bench.site import Site
 from cluster import images
 
-_SPAWN = "starting a process"
-_INTERPRETER = "interpreter alone"
-_IMPORTS = "interpreter + the same imports, one by one"
-_PLANNED = "all up to the executor"
-_EXECUTOR = "executor with the finished plan"
-_WHOLE = "pinnace run"
-_UNCACHED = settings("squashfuse", cached=False)
-_TRACED_ROUNDS = 10
 _MODULES_SHOWN = 12
-
-# The command as it is, but for what becomes of the plan.
-_COMMAND = """
+_TRACED_ROUNDS = 10
+#: What the command does in Python, but for what becomes of the plan.
+_PROGRAM = """
 import sys
 sys.path.insert(0, {library!r})
 sys.argv = ["pinnace", "run", {reference!r}, "true"]
-{change}
+import pinnace.paths
+pinnace.paths.EXECUTOR = "/bin/true"
 from pinnace.cli import main
 sys.exit(main())
-"""
-# As the command ends: replaced by another program, not taken down by the interpreter.
-_BECOME_TRUE = "import posix; posix.execv('/bin/true', ['true'])"
-_EXECUTE_TRUE = "import pinnace.paths; pinnace.paths.EXECUTOR = '/bin/true'"
-_KEEP_PLAN = """
-known = set(sys.modules)
-from pinnace.container import executor
-def keep(plan, *_):
-    open({plan!r}, "wb").write(plan.encode())
-    loaded = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items()]
-    print(*(name for name, spec in loaded if name not in known and spec and spec.name == name))
-    sys.exit(0)
-executor.execute = keep
 """
 _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
 
@@ -52,102 +29,67 @@ _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTI
 def measure(site: Site, rounds: int) -> Report:
     reference = site.registry.push(images.debian(), "debian:12")
     site.run("pinnace", "pull", "-q", reference)
-    parts = _Phases(site, reference)
-    measured = parts.measure(rounds)
-    return Report(parts.tables(measured), series_of(measured))
+    ways = {
+        name_of(backend, cached=cached): settings(site, backend, cached=cached)
+        for backend in BACKENDS
+        for cached in (True, False)
+    }
+    values: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
+    for number in range(-1, rounds):
+        for name, environment in ways.items():
+            command = ["pinnace", "run", "--timings", reference, "true"]
+            told = site.cluster.run(command, env=environment, check=True).stderr
+            for phase, seconds in phases(told).items() if number >= 0 else ():
+                values[name].setdefault(phase, []).append(seconds)
+    measured = {
+        name: {phase: Series(tuple(entries)) for phase, entries in found.items()}
+        for name, found in values.items()
+    }
+    series = {f"{name}: {phase}": entry for name, found in measured.items() for phase, entry in found.items()}
+    return Report([_table(measured, rounds), _modules(site, reference)], series)
 
 
-class _Phases:
-    """The pieces of ``pinnace run REFERENCE true``."""
+def phases(told: str) -> dict[str, float]:
+    """Seconds by phase, in their order, from the line that ``--timings`` writes."""
+    line = re.search(r"^pinnace: timings, ms: (.*)$", told, re.MULTILINE)
+    if line is None:
+        raise RuntimeError(f"no timings: {told}")
+    parts = (part.strip().rpartition(" ") for part in line[1].split(","))
+    return {name: float(value) / 1000 for name, _, value in parts}
 
-    def __init__(self, site: Site, reference: str) -> None:
-        self._site = site
-        self._reference = reference
-        self._plan = str(site.directory("plans") / "run")
-        keep = _KEEP_PLAN.format(plan=self._plan)
-        modules = site.run(*self._python(self._command(keep))).split()
-        # os comes first: the modules that it consists of cannot be imported before it.
-        self._imports = f"import sys; sys.path.insert(0, {site.library!r}); import os, {', '.join(modules)}"
 
-    def measure(self, rounds: int) -> dict[str, Measurement]:
-        subjects: dict[str, dict[str, Any]] = {
-            _SPAWN: {"command": ["/bin/true"]},
-            _INTERPRETER: {"command": self._python(_BECOME_TRUE)},
-            _IMPORTS: {"command": self._python(f"{self._imports}; {_BECOME_TRUE}")},
-            _PLANNED: {"command": self._python(self._command(_EXECUTE_TRUE))},
-            _EXECUTOR: {"command": [self._site.executor, "--plan={plan}"], "plan": self._plan},
-            _WHOLE: {"command": ["pinnace", "run", self._reference, "true"], "environment": _UNCACHED},
-        }
-        return self._site.time(subjects, rounds)
+def _table(measured: dict[str, dict[str, Series]], rounds: int) -> Table:
+    table = Table(f"Phases of a warm `pinnace run`, {rounds} rounds", ["phase, ms", *measured])
+    names = dict.fromkeys(phase for found in measured.values() for phase in found)
+    for phase in sorted(names, key=lambda name: name == "in all"):
+        cells = [found.get(phase) for found in measured.values()]
+        table.add(phase, *(_cell(series) for series in cells))
+    table.notes.append(
+        "median ± interquartile range, as `--timings` tells them: until the command is executed, without it "
+        "and without what the kernel does to start and end processes"
+    )
+    return table
 
-    def tables(self, measured: dict[str, Measurement]) -> list[Table]:
-        return [self._pieces(measured), self._marks(), self._modules()]
 
-    def _pieces(self, measured: dict[str, Measurement]) -> Table:
-        columns = ["piece, ms", *SUMMARY, "adds"]
-        table = Table("Phases of a warm `pinnace run`, pieces run alone", columns)
-        series = {name: entry.series for name, entry in measured.items()}
+def _cell(series: Series | None) -> str:
+    return f"{milliseconds(series.median)} ±{milliseconds(series.spread)}" if series else ""
 
-        def beyond(name: str, base: str, what: str) -> list[str]:
-            own, other = series[name], series[base]
-            return [f"{what} {milliseconds(own.excess(other))}"] if own and other else []
 
-        added = {
-            _INTERPRETER: beyond(_INTERPRETER, _SPAWN, "interpreter"),
-            _IMPORTS: beyond(_IMPORTS, _INTERPRETER, "imports"),
-            _PLANNED: beyond(_PLANNED, _INTERPRETER, "imports, configuration, store, plan"),
-            _EXECUTOR: beyond(_EXECUTOR, _SPAWN, "namespaces, squashfuse, mounts, command, end"),
-        }
-        for name, entry in measured.items():
-            table.add(name, *timing(entry), *added.get(name, []))
-        planned, executor, whole = series[_PLANNED], series[_EXECUTOR], series[_WHOLE]
-        if planned and executor and whole:
-            halves = milliseconds((planned + executor).median)
-            table.notes.append(
-                f"the two halves together: {halves} ms; the whole: {milliseconds(whole.median)}"
-            )
-        return table
-
-    def _marks(self) -> Table:
-        """The executor's phases, between system calls."""
-        table = Table("Phases of the executor, under strace", ["phase, ms", *SUMMARY])
-        if shutil.which("strace") is None:
-            table.notes.append("not here: strace is not installed")
-            return table
-        trace = self._site.directory("trace") / "calls"
-        rounds = []
-        for _ in range(_TRACED_ROUNDS):
-            command = ["pinnace", "run", self._reference, "true"]
-            self._site.run("strace", *marks.OPTIONS, "-o", str(trace), *command, env=_UNCACHED)
-            rounds.append(marks.phases(trace.read_text()))
-        for name, series in collected(rounds).items():
-            table.add(name, *timing(Measurement(name, series)))
-        table.notes.append("strace makes all of it slower; the shares are what counts")
-        return table
-
-    def _modules(self) -> Table:
-        """The modules that cost most to import, without what they import themselves."""
-        table = Table("The dearest imports", ["module, ms", "median alone"])
-        found: dict[str, list[float]] = {}
-        for _ in range(_TRACED_ROUNDS):
-            done = self._site.cluster.run(
-                [self._site.python, "-X", "importtime", *self._options()], check=True
-            )
-            for microseconds, module in _IMPORT_TIME.findall(done.stderr):
-                found.setdefault(module, []).append(int(microseconds) / 1e6)
-        medians = {module: statistics.median(values) for module, values in found.items()}
-        for module in sorted(medians, key=lambda name: -medians[name])[:_MODULES_SHOWN]:
-            table.add(module, milliseconds(medians[module]))
-        own = sum(value for module, value in medians.items() if module.startswith("pinnace"))
-        table.add(f"all {len(medians)}", milliseconds(sum(medians.values())))
-        table.add("of which Pinnace's own", milliseconds(own))
-        return table
-
-    def _options(self) -> list[str]:
-        return ["-I", "-S", "-c", self._imports]
-
-    def _python(self, program: str) -> list[str]:
-        return [self._site.python, "-I", "-S", "-c", program]
-
-    def _command(self, change: str) -> str:
-        return _COMMAND.format(library=self._site.library, reference=self._reference, change=change)
+def _modules(site: Site, reference: str) -> Table:
+    """The modules that cost most to import, without what they import themselves."""
+    table = Table("The dearest imports of a start through Python", ["module, ms", "median alone"])
+    program = _PROGRAM.format(library=site.library, reference=reference)
+    command = [site.python, "-X", "importtime", "-I", "-S", "-c", program]
+    found: dict[str, list[int]] = {}
+    for _ in range(_TRACED_ROUNDS):
+        done = site.cluster.run(command, env=settings(site, "squashfuse", cached=False), check=True)
+        for microseconds, module in _IMPORT_TIME.findall(done.stderr):
+            found.setdefault(module, []).append(int(microseconds))
+    medians = {module: statistics.median(values) / 1e6 for module, values in found.items()}
+    for module in sorted(medians, key=lambda name: -medians[name])[:_MODULES_SHOWN]:
+        table.add(module, milliseconds(medians[module]))
+    own = sum(value for module, value in medians.items() if module.startswith("pinnace"))
+    table.add(f"all {len(medians)}", milliseconds(sum(medians.values())))
+    table.add("of which Pinnace's own", milliseconds(own))
+    table.notes.append("to time them makes them slower; the shares are what counts")
+    return table

@@ -35,7 +35,7 @@ def _subjects(site: Site, image: Image) -> dict[str, dict[str, Any]]:
         subjects[name] = {"command": command}
     subjects["pinnace, squashfuse, PATH.sqsh"] = {
         "command": ["pinnace", "run", image.squashfs, "true"],
-        "environment": settings("squashfuse"),
+        "environment": settings(site, "squashfuse"),
     }
     return subjects
 

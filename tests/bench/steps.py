@@ -22,11 +22,11 @@ def measure(site: Site, rounds: int) -> Report:
     reference = site.registry.push(images.debian(), "debian:12")
     site.run("pinnace", "pull", "-q", reference)
     inside = ["salloc", "--quiet", "--nodes=1", "--exclusive"]
-    measured = site.time(_subjects(reference), rounds, within=inside)
+    measured = site.time(_subjects(site, reference), rounds, within=inside)
     return Report([_table(measured, rounds)], series_of(measured))
 
 
-def _subjects(reference: str) -> dict[str, dict[str, Any]]:
+def _subjects(site: Site, reference: str) -> dict[str, dict[str, Any]]:
     subjects: dict[str, dict[str, Any]] = {}
     for tasks in _TASKS:
         # Nodes have fewer processors than 16, so tasks share them, in all cases alike.
@@ -35,7 +35,7 @@ def _subjects(reference: str) -> dict[str, dict[str, Any]]:
         for backend, cached, _ in _WAYS:
             subjects[_name(name_of(backend, cached=cached), tasks)] = {
                 "command": [*srun, f"--container-image={reference}", "true"],
-                "environment": settings(backend, cached=cached),
+                "environment": settings(site, backend, cached=cached),
             }
     return subjects
 
