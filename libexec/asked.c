@@ -25,7 +25,7 @@ enum { NUMBER_LENGTH = 19, CLUSTER_LENGTH = 64, TAKEN_MAX = 256, REQUEST = 0 };
 static const char BATCH[] = "4294967291";
 
 /* Options of `pinnace run`, as far as plans are kept for them; short ones stand for themselves. */
-static const char *const with_value[] = { "env", "mount", "workdir", "platform", "pull", NULL };
+static const char *const with_value[] = { "env", "mount", "workdir", "platform", "pull", "backend", "upper", NULL };
 static const char *const without_value[] = { "root", "no-root", "rw", "ro", "home", "no-home", "timings", NULL };
 static const char SHORT_WITH_VALUE[] = "emw", SHORT_WITHOUT_VALUE[] = "r";
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include "fields.h"
 #include "fuse.h"
 #include "keeper.h"
+#include "layer.h"
 #include "mounts.h"
 #include "namespace.h"
 #include "rootfs.h"
@@ -32,6 +34,8 @@ struct executor {
 	int proc;      /* /proc of the host */
 	int host;      /* the host's tree, from `root` on */
 	int root;      /* the container's root, from `root` on */
+	int lower;     /* a mount of the image's files, for `scratch`; -1: none */
+	struct layer layer; /* the directory of the writable layer */
 	mode_t umask;  /* the caller's, for the command */
 	bool finished;
 	struct timings timings;
@@ -165,10 +169,48 @@ static int do_fuse_server(struct executor *executor, const struct field *operati
 
 static int do_scratch(struct executor *executor, const struct field *operation, struct error *err)
 {
-	const char *size;
+	cleanup_close int upper = -1, writable = -1;
+	const char *text;
+	unsigned long size;
 
-	(void)executor;
-	return take_one(operation, &size, err) < 0 ? -1 : rootfs_scratch(size, err);
+	if (take_one(operation, &text, err) < 0 || number(text, ULONG_MAX, 10, &size, err) < 0)
+		return -1;
+	if (executor->layer.directory >= 0) {
+		upper = rootfs_upper(executor->layer.directory, err);
+		if (upper < 0)
+			return -1;
+	}
+	if (rootfs_scratch(size, executor->lower, upper, err) < 0)
+		return -1;
+	if (upper >= 0)
+		return 0;
+	writable = rootfs_writable();
+	return writable < 0 ? 0 : keeper_space(&executor->keeper, writable, err);
+}
+
+static int do_lower_directory(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *path;
+
+	if (take_one(operation, &path, err) < 0)
+		return -1;
+	executor->lower = rootfs_lower(path, err);
+	return executor->lower < 0 ? -1 : 0;
+}
+
+static int do_upper_directory(struct executor *executor, const struct field *operation, struct error *err)
+{
+	struct layer *layer = &executor->layer;
+	const char *path, *duration;
+	int result;
+
+	if (take_two(operation, &path, &duration, err) < 0)
+		return -1;
+	if (strcmp(duration, "persistent") == 0)
+		result = layer_open(path, layer, err);
+	else
+		result = layer_create(path, layer, err);
+	return result < 0 ? -1 : keeper_layer(&executor->keeper, layer, err);
 }
 
 static int do_fuse_mount(struct executor *executor, const struct field *operation, struct error *err)
@@ -427,6 +469,8 @@ static const struct {
 	{ "lease", do_keep },
 	{ "keeper", do_keeper },
 	{ "fuse-server", do_fuse_server },
+	{ "lower-directory", do_lower_directory },
+	{ "upper-directory", do_upper_directory },
 	{ "scratch", do_scratch },
 	{ "fuse-mount", do_fuse_mount },
 	{ "base", do_base },
@@ -467,6 +511,8 @@ static int execute(int plan_fd, struct error *err)
 		.host = -1,
 		.root = -1,
 		.umask = umask(022),
+		.lower = -1,
+		.layer = LAYER_NONE,
 		.keeper = KEEPER_NONE,
 		.servers = { FUSE_SERVER_NONE, FUSE_SERVER_NONE },
 	};

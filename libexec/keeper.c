@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,17 +12,21 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include "cleanup.h"
 #include "syscalls.h"
 
-enum { SERVE = 's', END = 'e', HAND_OVER = 'h' };
+enum { SERVE = 's', END = 'e', HAND_OVER = 'h', SPACE = 'f', LAYER = 'l' };
 enum { MESSAGE_MAX = 1 << 14, MAX_DESCRIPTORS = 2, MAX_ARGUMENTS = 32, MAX_SERVERS = 2 };
 enum { CONTROL = 3, COMMAND = 4, HELD = 5, DEVICE = 3, FIRST_FREE = 16 };
 
 /* Who kills all processes of a job kills the keeper too, which then tells nothing: so long it waits for that. */
 enum { GRACE_MS = 50 };
+
+/* A layer of which less is free, as a part of it, counts as full: programs write more than a page at a time. */
+enum { FULL_PART = 256 };
 
 struct server {
 	pid_t pid; /* 0: none */
@@ -34,6 +39,8 @@ struct state {
 	int command; /* the executor's process, which becomes the command; -1: it has ended */
 	int end;     /* readable or hung up when the container ends; -1: unknown, or it has */
 	bool handed_over, ended, told;
+	int space;   /* file system of the writable layer in memory; -1: none */
+	struct layer layer;
 	struct server servers[MAX_SERVERS];
 };
 
@@ -90,6 +97,20 @@ int keeper_end(const struct keeper *keeper, int end, struct error *err)
 int keeper_hand_over(const struct keeper *keeper, int end, struct error *err)
 {
 	return keeper->control < 0 ? 0 : ask(keeper, HAND_OVER, "", 0, &end, 1, err);
+}
+
+int keeper_space(const struct keeper *keeper, int space, struct error *err)
+{
+	return keeper->control < 0 ? 0 : ask(keeper, SPACE, "", 0, &space, 1, err);
+}
+
+int keeper_layer(const struct keeper *keeper, const struct layer *layer, struct error *err)
+{
+	int descriptors[] = { layer->directory, layer->place };
+
+	if (keeper->control < 0)
+		return error_set(err, 0, "the plan's upper-directory has no keeper");
+	return ask(keeper, LAYER, layer->name, strlen(layer->name), descriptors, layer->place < 0 ? 1 : 2, err);
 }
 
 /* Everything below runs in the keeper. */
@@ -151,7 +172,7 @@ static void serve(struct state *state, struct request *request)
 	for (char *argument = request->text; argument < request->text + request->length && count < MAX_ARGUMENTS;
 	     argument += strlen(argument) + 1)
 		arguments[count++] = strcmp(argument, "@") == 0 ? device_path : argument;
-	if (count == 0 || request->count == 0 || server->pid != 0)
+	if (count == 0 || server->pid != 0)
 		return;
 	server->pid = fork();
 	if (server->pid == 0)
@@ -197,28 +218,50 @@ static void forget(int *descriptor)
 	*descriptor = -1;
 }
 
+static void watch(struct state *state, struct request *request)
+{
+	forget(&state->end);
+	state->end = steal_fd(&request->descriptors[0]);
+	if (request->kind == HAND_OVER) {
+		state->handed_over = true;
+		forget(&state->command);
+	}
+}
+
+static void carry_out(struct state *state, struct request *request)
+{
+	if (request->count == 0)
+		return;
+	if (request->kind == SERVE) {
+		serve(state, request);
+	} else if (request->kind == END || request->kind == HAND_OVER) {
+		watch(state, request);
+	} else if (request->kind == SPACE) {
+		state->space = steal_fd(&request->descriptors[0]);
+	} else if (request->kind == LAYER) {
+		state->layer.directory = steal_fd(&request->descriptors[0]);
+		if (request->count > 1)
+			state->layer.place = steal_fd(&request->descriptors[1]);
+		(void)snprintf(state->layer.name, sizeof(state->layer.name), "%.*s", NAME_MAX, request->text);
+	}
+}
+
 static void take_requests(struct state *state)
 {
 	static struct request request;
 	int more;
 
 	while ((more = receive(state->control, &request)) > 0) {
-		if (request.kind == SERVE) {
-			serve(state, &request);
-		} else if (request.count > 0) {
-			forget(&state->end);
-			state->end = steal_fd(&request.descriptors[0]);
-			if (request.kind == HAND_OVER) {
-				state->handed_over = true;
-				forget(&state->command);
-			}
-		}
+		carry_out(state, &request);
 		/* A device that is held here would keep requests waiting for a server that is dead. */
 		for (size_t i = 0; i < request.count; i++)
 			cleanup_close_fd(&request.descriptors[i]);
 	}
-	if (more < 0)
+	if (more < 0) {
 		forget(&state->control);
+		if (state->layer.place >= 0)
+			layer_sweep(state->layer.place);
+	}
 }
 
 static void tell(const struct server *server, int status)
@@ -256,6 +299,25 @@ static void server_ended(struct state *state, struct server *server)
 	tell(server, status);
 }
 
+/* Programs were told that there is no space left; where that was not, their user learns at the end. */
+static void tell_full(struct state *state)
+{
+	struct statfs status;
+	uint64_t size;
+	char text[256];
+	int length;
+
+	if (state->space < 0 || fstatfs(state->space, &status) < 0 || status.f_bfree > status.f_blocks / FULL_PART)
+		return;
+	forget(&state->space);
+	size = (uint64_t)status.f_blocks * (uint64_t)status.f_bsize;
+	length = snprintf(text, sizeof(text),
+			  "pinnace: warning: the container's writable layer (%" PRIu64 " MiB of memory) is full; raise "
+			  "writable_size, or set writable_layer to a directory on a disk of the node\n", size >> 20);
+	if (write(STDERR_FILENO, text, (size_t)length) < 0)
+		return; /* nobody is left to tell */
+}
+
 /* Wait for one thing to happen, and see to it. False when nothing is left to wait for. */
 static bool wait_for_event(struct state *state)
 {
@@ -290,14 +352,16 @@ static bool wait_for_event(struct state *state)
 	else if (events[ON_COMMAND].revents != 0)
 		forget(&state->command);
 	/* What else lives in the container is no reason to keep a pipe open that the command has left. */
-	if (state->control < 0 && state->command < 0 && !state->handed_over)
+	if (state->control < 0 && state->command < 0 && !state->handed_over) {
+		tell_full(state);
 		(void)dup2(STDIN_FILENO, STDERR_FILENO);
+	}
 	return true;
 }
 
 __attribute__((noreturn)) static void keep(int control, int command, const struct held *held)
 {
-	struct state state = { .control = CONTROL, .command = COMMAND, .end = -1 };
+	struct state state = { .control = CONTROL, .command = COMMAND, .end = -1, .space = -1, .layer = LAYER_NONE };
 
 	ignore_signals();
 	(void)prctl(PR_SET_NAME, "pinnace-keeper");
@@ -305,6 +369,9 @@ __attribute__((noreturn)) static void keep(int control, int command, const struc
 		_exit(1);
 	while (wait_for_event(&state))
 		;
+	tell_full(&state);
+	if (state.layer.place >= 0)
+		layer_remove(state.layer.place, state.layer.name, state.layer.directory);
 	_exit(0);
 }
 

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "error.h"
+#include "layer.h"
 
 enum { KEEPER_MAX_HELD = 2 };
 
@@ -41,5 +42,11 @@ int keeper_end(const struct keeper *keeper, int end, struct error *err);
 
 /* The same for a container that outlives the caller: tasks join it and leave it. */
 int keeper_hand_over(const struct keeper *keeper, int end, struct error *err);
+
+/* The file system of a writable layer in memory, to say at the end whether it was full. */
+int keeper_space(const struct keeper *keeper, int space, struct error *err);
+
+/* The directory of a writable layer, to keep it locked, and to remove it at the end unless it stays. */
+int keeper_layer(const struct keeper *keeper, const struct layer *layer, struct error *err);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -12,24 +13,62 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "memory.h"
 #include "syscalls.h"
 
-int rootfs_scratch(const char *size, struct error *err)
+/* A mount of a directory by itself, in this mount namespace and with the given attributes; -1 with errno. */
+static int mount_of(int directory, uint64_t attributes)
 {
-	static const char *const directories[] = { "/tmp/lower", "/tmp/upper", "/tmp/work", "/tmp/root", "/tmp/host" };
+	cleanup_close int tree = sys_open_tree(directory, "", TREE_CLONE | TREE_EMPTY_PATH);
+	struct mount_attributes set = { .set = attributes };
+
+	return tree < 0 || sys_mount_setattr(tree, 0, &set) < 0 ? -1 : steal_fd(&tree);
+}
+
+int rootfs_lower(const char *path, struct error *err)
+{
+	cleanup_close int directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int tree = directory < 0 ? -1
+				 : mount_of(directory, ATTRIBUTE_READ_ONLY | ATTRIBUTE_NOSUID | ATTRIBUTE_NODEV);
+
+	return tree >= 0 ? tree : error_set(err, errno, "cannot mount the image's files in %s", path);
+}
+
+int rootfs_upper(int directory, struct error *err)
+{
+	int tree = mount_of(directory, ATTRIBUTE_NOSUID | ATTRIBUTE_NODEV);
+
+	return tree >= 0 ? tree : error_set(err, errno, "cannot mount the container's writable layer");
+}
+
+static int attach(int tree, const char *target, struct error *err)
+{
+	cleanup_close int place = tree < 0 ? -1 : open(target, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return tree < 0 || sys_move_mount(tree, place) == 0 ? 0 : error_set(err, errno, "cannot mount on %s", target);
+}
+
+int rootfs_scratch(uint64_t size, int lower, int upper, struct error *err)
+{
+	static const char *const directories[] = { "/tmp/lower", "/tmp/writable", "/tmp/writable/upper",
+						   "/tmp/writable/work", "/tmp/root", "/tmp/host" };
 	char options[64];
 
-	if (strcmp(size, "0") == 0)
-		(void)snprintf(options, sizeof(options), "mode=0755");
-	else
-		(void)snprintf(options, sizeof(options), "mode=0755,size=%.20s", size);
+	if (size == 0)
+		size = memory_limit() / 2;
+	(void)snprintf(options, sizeof(options), "mode=0755,size=%" PRIu64, size);
 	/* /tmp is there on every machine; it is hidden only until `base` uncovers it again. */
 	if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
-		return error_set(err, errno, "cannot mount a tmpfs of %s bytes for the container", size);
+		return error_set(err, errno, "cannot mount a tmpfs of %" PRIu64 " bytes for the container", size);
 	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++)
 		if (mkdir(directories[i], 0755) < 0)
 			return error_set(err, errno, "cannot create %s for the container", directories[i]);
-	return 0;
+	return attach(lower, "/tmp/lower", err) < 0 ? -1 : attach(upper, "/tmp/writable", err);
+}
+
+int rootfs_writable(void)
+{
+	return sys_open_tree(AT_FDCWD, "/tmp/writable", TREE_CLONE);
 }
 
 int rootfs_base(struct error *err)
@@ -63,12 +102,12 @@ static int explain_server(struct error *err)
 int rootfs_overlay(struct error *err)
 {
 	/* Without them overlayfs cannot mark a directory that replaces another (tmpfs: kernel 6.6). */
-	if (setxattr("/upper", "user.pinnace", "", 0, 0) < 0) {
+	if (setxattr("/writable/upper", "user.pinnace", "", 0, 0) < 0) {
 		error_set(err, errno, "the writable layer cannot hold user.* attributes");
 		return error_hint(err, "use overlay = \"fuse-overlayfs\"");
 	}
 	if (mount("overlay", "/root", "overlay", MS_NOSUID | MS_NODEV,
-		  "lowerdir=/lower,upperdir=/upper,workdir=/work,userxattr") == 0)
+		  "lowerdir=/lower,upperdir=/writable/upper,workdir=/writable/work,userxattr") == 0)
 		return 0;
 	if (is_server_gone(errno))
 		return explain_server(err);

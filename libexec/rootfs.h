@@ -2,10 +2,24 @@
 #ifndef PINNACE_ROOTFS_H
 #define PINNACE_ROOTFS_H
 
+#include <stdint.h>
+
 #include "error.h"
 
-/* A tmpfs over /tmp with the directories lower, upper, work, root and host. size: bytes, "0" for the default. */
-int rootfs_scratch(const char *size, struct error *err);
+/* A mount of an image's directory, read-only, for rootfs_scratch: its descriptor or -1. */
+int rootfs_lower(const char *path, struct error *err);
+
+/* The same of the directory that holds the writable layer. */
+int rootfs_upper(int directory, struct error *err);
+
+/*
+ * A tmpfs over /tmp with the directories lower, writable/upper, writable/work, root and host. size: bytes, 0 for
+ * half of the memory that there is for this process. lower and upper are mounted on lower and writable, unless -1.
+ */
+int rootfs_scratch(uint64_t size, int lower, int upper, struct error *err);
+
+/* The file system of the writable layer, by a mount that keeps nothing else: its descriptor or -1. */
+int rootfs_writable(void);
 
 /* Make the scratch the root; the host's tree is then at /host, whole, with its own /tmp. */
 int rootfs_base(struct error *err);

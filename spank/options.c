@@ -62,6 +62,21 @@ static int on_workdir(int value, const char *argument, int remote)
 	return set_text(&options.workdir, "container-workdir", argument);
 }
 
+/* What mounts images on the nodes; whether one can is theirs to say. */
+static int on_backend(int value, const char *argument, int remote)
+{
+	static const char *const backends[] = { "auto", "squashfuse", "unpack" };
+
+	(void)value;
+	(void)remote;
+	if (check_argument("container-backend", argument) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+		if (strcmp(argument, backends[i]) == 0)
+			return set_text(&options.backend, "container-backend", argument);
+	return message_error("--container-backend: unknown backend %s; there are auto, squashfuse and unpack", argument);
+}
+
 static int on_mounts(int value, const char *argument, int remote)
 {
 	(void)value;
@@ -125,6 +140,9 @@ static struct spank_option table[] = {
 	  1, 0, on_mounts },
 	{ "container-workdir", "PATH", "[pinnace] working directory inside the container", 1, 0,
 	  on_workdir },
+	{ "container-backend", "NAME",
+	  "[pinnace] what mounts the image on the nodes: squashfuse, unpack or auto, the first that can", 1, 0,
+	  on_backend },
 	{ "container-mount-home", NULL, "[pinnace] show the user's home directory in the container", 0,
 	  CHOICE_YES, on_mount_home },
 	{ "no-container-mount-home", NULL, "[pinnace] do not show the user's home directory", 0,
@@ -231,6 +249,7 @@ int options_from_environment(options_lookup *lookup, void *context)
 		{ "IMAGE", options.image != NULL, on_image },
 		{ "MOUNTS", options.mounts.count > 0, on_mounts },
 		{ "WORKDIR", options.workdir != NULL, on_workdir },
+		{ "BACKEND", options.backend != NULL, on_backend },
 		{ "ENV", options.environment.count > 0, on_environment },
 	};
 
@@ -256,6 +275,7 @@ void options_report_ignored(void)
 	} given[] = {
 		{ "container-mounts", options.mounts.count > 0 },
 		{ "container-workdir", options.workdir != NULL },
+		{ "container-backend", options.backend != NULL },
 		{ "[no-]container-mount-home", options.mount_home != CHOICE_NONE },
 		{ "[no-]container-remap-root", options.remap_root != CHOICE_NONE },
 		{ "container-readonly", options.writable == CHOICE_NO },
@@ -272,6 +292,7 @@ void options_free(void)
 {
 	free(options.image);
 	free(options.workdir);
+	free(options.backend);
 	list_free(&options.mounts);
 	list_free(&options.environment);
 	mounts_uses = environment_uses = 0;

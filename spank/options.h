@@ -12,6 +12,7 @@ enum choice { CHOICE_NONE = -1, CHOICE_NO = 0, CHOICE_YES = 1 };
 struct options {
 	char *image;
 	char *workdir;
+	char *backend;
 	struct list mounts;      /* SRC:DST or SRC:DST:FLAGS each */
 	struct list environment; /* names of --container-env */
 	enum choice remap_root, mount_home, writable;

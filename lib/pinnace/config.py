@@ -78,6 +78,14 @@ def _path(value: Any) -> str:
     return path
 
 
+def _layer(value: Any) -> str:
+    """tmpfs, or a path."""
+    try:
+        return "tmpfs" if value == "tmpfs" else _path(value) or "tmpfs"
+    except ValueError:
+        raise ValueError("tmpfs, or an absolute path, is expected") from None
+
+
 def _paths(value: Any) -> tuple[str, ...]:
     """Absolute paths: a list or, in a variable, separated by colons as in PATH."""
     items = value.split(":") if isinstance(value, str) else value
@@ -204,16 +212,6 @@ KEYS = (
         250,
         "times its compressed size, and 4 GiB, that a layer may unpack to; 0 for no such limit",
     ),
-    Key("node_store", _path, "", "directory on the node's disk for copies of images; empty: none are made"),
-    Key("node_quota", _size, 64 << 30, "bytes of a user's copies there; the longest unused go; 0: no limit"),
-    Key(
-        "copy_up",
-        _one_of("auto", "always", "never"),
-        "auto",
-        "which images are copied there before they are mounted: auto, those on network file systems",
-    ),
-    Key("copy_up_max", _size, 32 << 30, "bytes of the largest image that is copied by copy_up = auto"),
-    Key("copy_up_parallel", _integer, 2, "copies that a user makes from one file system at the same time"),
     Key("unpack_max", _size, 64 << 30, "bytes an image may take when it is unpacked; 0 for no limit"),
     Key("gc_max_age", _duration, 0, "how long after its last use gc removes an image; 0: however old it is"),
     Key("gc_quota", _size, 0, "bytes beyond which gc, and each pull, remove the longest unused; 0: no limit"),
@@ -224,6 +222,12 @@ KEYS = (
         7 * 86400,
         "how long a job keeps its images if Slurm cannot be asked for it",
     ),
+    Key(
+        "backend",
+        _one_of("auto", "squashfuse", "unpack"),
+        "auto",
+        "what mounts images: squashfuse, unpack (once, to plain directories) or auto, the first that can",
+    ),
     Key("overlay", _one_of("auto", "kernel", "fuse-overlayfs"), "auto", "what makes an image writable"),
     Key(
         "plan_cache",
@@ -232,7 +236,18 @@ KEYS = (
         "keep the plan of a start, so that the next like it needs no Python",
     ),
     Key("timings", _boolean, False, "tell what each phase of a start has taken"),
-    Key("writable_size", _size, 0, "limit of the writable layer in memory; 0: half of the memory"),
+    Key(
+        "writable_layer",
+        _layer,
+        "tmpfs",
+        "where what containers write lies: tmpfs, in memory, or a directory on a disk of the node",
+    ),
+    Key(
+        "writable_size",
+        _size,
+        0,
+        "limit of the writable layer in memory; 0: half of what the job, or the node, has",
+    ),
     Key("writable", _boolean, False, "leave a container's root writable unless asked otherwise"),
     Key("mount_home", _boolean, False, "mount the user's home unless asked otherwise"),
     Key("remap_root", _boolean, False, "show the user as root unless asked otherwise"),

@@ -13,7 +13,8 @@ from functools import partial
 
 from pinnace import paths
 from pinnace.config import Settings
-from pinnace.container import probe, rootfs
+from pinnace.container import backends, probe, rootfs
+from pinnace.container.overlay import Layer
 from pinnace.container.plan import VERSION, Plan
 from pinnace.errors import PinnaceError
 from pinnace.store import stack
@@ -40,8 +41,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _kernel,
         _executor,
         _user_namespaces,
-        _fuse_device,
-        lambda: _program(settings["squashfuse"] or "squashfuse_ll", "mounts images", "squashfuse"),
+        lambda: _squashfuse(settings),
+        lambda: _backend(settings),
         lambda: _overlay(settings),
         lambda: _program("tar2sqfs", "converts layers", "squashfs-tools-ng"),
         _modules,
@@ -102,28 +103,32 @@ def _number(path: str) -> int | None:
         return None
 
 
-def _fuse_device() -> Finding:
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        return Finding("/dev/fuse", False, "is missing", "modprobe fuse (as root)")
-    except OSError as error:
-        return Finding("/dev/fuse", False, error.strerror or "", "chmod 0666 /dev/fuse (as root)")
-    return Finding("/dev/fuse", True, "can be opened")
+def _squashfuse(settings: Settings) -> Finding:
+    program = backends.squashfuse(settings)
+    obstacle = backends.squashfuse_obstacle(program, settings, probe.machine(settings["store"]))
+    if obstacle is None:
+        return Finding("squashfuse", True, f"{program} and {backends.FUSE} can be used")
+    needed = settings["backend"] == "squashfuse"
+    return Finding("squashfuse", False, obstacle.reason, obstacle.cure, required=needed)
+
+
+def _backend(settings: Settings) -> Finding:
+    choice = backends.choose(settings, Layer(), probe.machine(settings["store"]))
+    return Finding("backend", True, f"{choice.tools.backend.name}: {choice.backend_reason}")
 
 
 def _program(name: str, purpose: str, package: str) -> Finding:
-    path = shutil.which(name, path=rootfs.SYSTEM_PATH)
+    path = shutil.which(name, path=backends.SYSTEM_PATH)
     if path:
         return Finding(name, True, f"{path} {purpose}")
     return Finding(name, False, "is not installed", f"it {purpose}: install the package {package}")
 
 
 def _overlay(settings: Settings) -> Finding:
-    failure = probe.failure_of(rootfs.overlay_probe(rootfs.Tools("")))
+    failure = probe.failure_of(rootfs.overlay_probe(Layer()))
     if not failure:
         return Finding("overlay", True, "the kernel lays writable overlays for users")
-    fallback = shutil.which(settings["fuse_overlayfs"] or "fuse-overlayfs", path=rootfs.SYSTEM_PATH)
+    fallback = shutil.which(settings["fuse_overlayfs"] or "fuse-overlayfs", path=backends.SYSTEM_PATH)
     if fallback:
         return Finding("overlay", True, f"{fallback} is used: the kernel refuses ({failure})")
     return Finding("overlay", False, failure, "install the package fuse-overlayfs")

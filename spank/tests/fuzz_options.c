@@ -20,6 +20,7 @@ static const struct {
 	bool has_argument;
 } known[] = {
 	{ "container-image", true }, { "container-mounts", true }, { "container-workdir", true },
+	{ "container-backend", true },
 	{ "container-env", true }, { "container-mount-home", false }, { "no-container-mount-home", false },
 	{ "container-remap-root", false }, { "container-writable", false }, { "container-readonly", false },
 };

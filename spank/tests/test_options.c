@@ -68,6 +68,15 @@ static void opposites_exclude_each_other(void)
 	CHECK(fake_give("no-container-mount-home", NULL) == 0 && options.mount_home == CHOICE_NO);
 }
 
+static void an_unknown_backend_is_refused_with_those_there_are(void)
+{
+	CHECK(fake_give("container-backend", "podman") == -1);
+	CHECK(strstr(fake_error, "--container-backend: unknown backend podman; there are auto, squashfuse") != NULL);
+	CHECK(fake_give("container-backend", "unpack") == 0 && strcmp(options.backend, "unpack") == 0);
+	CHECK(fake_give("container-backend", "squashfuse") == -1);
+	CHECK(strstr(fake_error, "specified multiple times") != NULL);
+}
+
 static void mounts_add_up_and_identical_ones_count_once(void)
 {
 	CHECK(fake_give("container-mounts", "/a,/a:/a,/b:/c:ro+rprivate") == 0);
@@ -223,6 +232,7 @@ int main(void)
 	RUN(two_different_images_are_refused);
 	RUN(options_with_text_need_some);
 	RUN(opposites_exclude_each_other);
+	RUN(an_unknown_backend_is_refused_with_those_there_are);
 	RUN(mounts_add_up_and_identical_ones_count_once);
 	RUN(malformed_mounts_are_refused_with_their_text);
 	RUN(hostile_text_is_bounded_and_cannot_forge_lines);

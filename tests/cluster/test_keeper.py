@@ -123,11 +123,13 @@ def test_what_goes_on_in_a_container_keeps_no_pipe_of_its_command_open(cluster: 
         kill(cluster, cluster.login, "sleep 95")
 
 
-def test_the_servers_see_no_signal_of_a_terminal(cluster: Cluster, image: Path) -> None:
-    with start_run(cluster, image, f"trap '{READ}; exit 7' INT; while true; do sleep 0.1; done") as running:
+def test_keeper_and_servers_outlive_a_signal_that_is_for_the_command(cluster: Cluster, image: Path) -> None:
+    script = f"trap '{READ}; exit 7' INT; echo set; while true; do sleep 0.1; done"
+    with start_run(cluster, image, script) as running:
         assert running.stdin is not None and running.stdout is not None
         running.stdin.write("go on\n")
         running.stdin.flush()
+        assert running.stdout.readline() == "set\n"
         for words in ("/squashfuse_ll -f", "pinnace-exec --plan="):
             for pid in processes(cluster, cluster.login, words):
                 os.kill(pid, signal.SIGINT)

@@ -7,13 +7,15 @@ import struct
 from pinnace import fields
 from pinnace.container import build, mounts
 from pinnace.container.identity import Identity
+from pinnace.container.lower import Squashfuse, Unpack
 from pinnace.container.options import Options
+from pinnace.container.overlay import FuseOverlayfs, Layer
 from pinnace.container.plan import Plan
 from pinnace.container.rootfs import Tools
 from pinnace.container.template import Start, complete
 
 ADA = Identity(1000, 1000, "ada", "users", "/home/ada", "/bin/bash", "Ada", (("crew", 2000),))
-TOOLS = Tools("/usr/bin/squashfuse_ll", "kernel")
+TOOLS = Tools(Squashfuse("/usr/bin/squashfuse_ll", "/usr/bin/squashfuse"))
 CONFIG = {
     "Env": ["PATH=/opt/bin:/bin", "MODE=image"],
     "Entrypoint": ["/entry"],
@@ -65,10 +67,30 @@ def test_the_fuse_server_is_started_before_the_mount_namespace_that_it_would_kee
 
 
 def test_fuse_overlayfs_takes_the_place_of_the_kernels_overlay() -> None:
-    tools = Tools("/usr/bin/squashfuse_ll", "fuse-overlayfs", "/usr/bin/fuse-overlayfs")
+    tools = TOOLS._replace(overlay=FuseOverlayfs("/usr/bin/fuse-overlayfs"))
     plan = build.run(Options("/a.sqsh"), ADA, tools)
     assert "overlay" not in names(plan)
     assert [server[0] for server in arguments(plan, "fuse-server")] == ["image", "overlay"]
+
+
+def test_an_unpacked_image_needs_no_server() -> None:
+    asked = Options("/images/a.sqsh", tree="/store/a/root")
+    plan = build.run(asked, ADA, TOOLS._replace(backend=Unpack()))
+    assert "fuse-server" not in names(plan)
+    assert arguments(plan, "lower-directory") == [["/store/a/root"]]
+    order = names(plan)
+    assert order.index("mount-namespace") < order.index("lower-directory") < order.index("scratch")
+
+
+def test_the_writable_layer_is_in_memory_or_in_a_directory_that_goes_or_stays() -> None:
+    asked = Options("/images/a.sqsh")
+
+    def layers(layer: Layer) -> list[list[str]]:
+        return arguments(build.run(asked, ADA, TOOLS._replace(layer=layer)), "upper-directory")
+
+    assert layers(Layer(4096)) == []
+    assert layers(Layer(directory="/scratch")) == [["/scratch", "temporary"]]
+    assert layers(Layer(directory="/data/mine", persistent=True)) == [["/data/mine", "persistent"]]
 
 
 def test_the_root_is_read_only_unless_writable_is_asked_for() -> None:
@@ -132,7 +154,7 @@ def test_an_image_whose_configuration_is_known_needs_no_script() -> None:
 
 def test_files_of_others_than_root_are_shown_as_the_users() -> None:
     server = arguments(run("true", foreign_ids=True), "fuse-server")[0]
-    assert server[1].endswith("/squashfuse") and server[2:4] == ["-o", "uid=0,gid=0"]
+    assert server[1].endswith("/squashfuse") and server[2] == "-o" and server[3].startswith("uid=0,gid=0,")
     assert arguments(run("true"), "fuse-server")[0][1:3] == ["/usr/bin/squashfuse_ll", "-f"]
 
 

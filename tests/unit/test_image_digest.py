@@ -6,13 +6,14 @@ import inspect
 
 from pinnace.container import build
 from pinnace.container.identity import Identity
+from pinnace.container.lower import Squashfuse
 from pinnace.container.options import Options
 from pinnace.container.plan import Plan
 from pinnace.container.rootfs import Tools
 
 DIGEST = "sha256:" + "0" * 64
 ADA = Identity(1000, 1000, "ada", "users", "/home/ada", "/bin/bash", "Ada", ())
-TOOLS = Tools("/usr/bin/squashfuse_ll", "kernel")
+TOOLS = Tools(Squashfuse("/usr/bin/squashfuse_ll"))
 
 
 def variables(plan: Plan) -> list[str]:

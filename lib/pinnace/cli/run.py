@@ -29,10 +29,13 @@ Options:
   -r, --root / --no-root       appear as root in the container
       --rw / --ro              make the container's root writable, or not
       --home / --no-home       mount the home directory
+      --upper DIR              keep what is written in DIR, for later runs with it (implies --rw)
+      --backend NAME           what mounts the image: squashfuse, unpack or auto
       --platform OS/ARCH       platform of the image
       --pull POLICY            when to ask its registry: always, if-missing or never
       --timings                tell what each phase of the start has taken
       --dry-run                print the plan as JSON and run nothing
+  -v, --verbose                say what the container is made with, and why
   -h, --help                   show this text
 
 Examples:
@@ -41,9 +44,11 @@ Examples:
   pinnace run --root --rw ./image.sqsh
 """
 
-_SHORT = "+e:m:w:rh"
+_SHORT = "+e:m:w:rhv"
 _LONG = ["env=", "mount=", "workdir=", "root", "no-root", "rw", "ro", "home", "no-home", "platform="]
-_LONG += ["pull=", "timings", "dry-run", "help"]
+_LONG += ["upper=", "backend=", "pull=", "timings", "dry-run", "verbose", "help"]
+
+_Given = list[tuple[str, str]]
 
 
 def main(arguments: list[str]) -> int:
@@ -79,15 +84,15 @@ def _run(arguments: list[str]) -> int:
     phases = Phases()
     phases.end("python")
     settings = config.load()
-    if any(name == "--timings" for name, _ in given):
-        settings.set("timings", "true", "--timings")
+    _set(given, settings)
     phases.end("configuration")
-    options = _options(given, rest[0], settings)
+    writable = _flag(given, ("--rw", "--upper"), "--ro", settings["writable"])
+    choice = build.choose(settings, writable=writable, upper=_upper(given, settings))
+    options = _options(given, rest[0], settings, writable=writable, unpack=choice.tools.backend.unpacked)
     phases.end("image")
-    variables = [value for name, value in given if name in ("-e", "--env")]
-    requested = environment.requested(variables, os.environ)
+    requested = environment.requested(_values(given, "-e", "--env"), os.environ)
     os.environ.pop("PINNACE_PASSWORD", None)  # it was for the pull, not for what runs now
-    template = build.run(options, identity.current(settings.basis), build.tools(settings))
+    template = build.run(options, identity.current(settings.basis), choice.tools)
     start = Start(options.lease, tuple(command), tuple(requested), os.environ, phases)
     if any(name == "--dry-run" for name, _ in given):
         import json
@@ -96,13 +101,15 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.write("\n")
         return 0
     phases.end("plan")
-    if settings["plan_cache"]:
+    if any(name in ("-v", "--verbose") for name, _ in given):
+        sys.stderr.writelines(f"pinnace: {line}\n" for line in choice.explain())
+    elif settings["plan_cache"]:
         kept.keep(template, kept.of_run(given, rest[0]), settings.basis, options.lease)
         phases.end("keeping the plan")
     executor.execute(complete(template, start), options.lease)
 
 
-def _parse(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def _parse(arguments: list[str]) -> tuple[_Given, list[str]]:
     try:
         return getopt.getopt(arguments, _SHORT, _LONG)
     except getopt.GetoptError as error:
@@ -131,53 +138,76 @@ def _progress() -> Progress:
     return for_stream()
 
 
-def _options(given: list[tuple[str, str]], image: str, settings: Settings) -> Options:
+def _values(given: _Given, *names: str) -> list[str]:
+    return [value for name, value in given if name in names]
+
+
+def _last(given: _Given, *names: str) -> str | None:
+    return (_values(given, *names) or [""])[-1] or None
+
+
+def _flag(given: _Given, positive: tuple[str, ...], negative: str, default: bool) -> bool:
+    for name, _ in given:
+        if name in positive:
+            default = True
+        elif name == negative:
+            default = False
+    return default
+
+
+def _set(given: _Given, settings: Settings) -> None:
+    """Options that stand for settings."""
+    if any(name == "--timings" for name, _ in given):
+        settings.set("timings", "true", "--timings")
+    for option, setting in (("--pull", "pull"), ("--backend", "backend")):
+        for value in _values(given, option):
+            try:
+                settings.set(setting, value, option)
+            except ConfigurationError as error:
+                raise UsageError(str(error)) from None
+
+
+def _upper(given: _Given, settings: Settings) -> str:
+    """The directory that keeps what is written, or an empty string."""
+    upper = _last(given, "--upper")
+    if upper is None:
+        return ""
+    if not os.path.isabs(upper):
+        settings.basis.directory = _directory()
+    return os.path.normpath(os.path.join(_directory(), upper))
+
+
+def _options(given: _Given, image: str, settings: Settings, *, writable: bool, unpack: bool) -> Options:
     from pinnace import resolve
     from pinnace.container import mounts
     from pinnace.container.options import Options
 
-    def flag(positive: tuple[str, ...], negative: str, default: bool) -> bool:
-        for name, _ in given:
-            if name in positive:
-                default = True
-            elif name == negative:
-                default = False
-        return default
-
-    def values(*names: str) -> list[str]:
-        return [value for name, value in given if name in names]
-
-    def last(*names: str) -> str | None:
-        return (values(*names) or [""])[-1] or None
-
-    for policy in values("--pull"):
-        try:
-            settings.set("pull", policy, "--pull")
-        except ConfigurationError as error:
-            raise UsageError(str(error)) from None
     directory = _directory()
-    asked = [mount for text in values("-m", "--mount") for mount in mounts.parse(text, directory)]
+    mounted = _values(given, "-m", "--mount")
+    asked = [mount for text in mounted for mount in mounts.parse(text, directory)]
     mounts.check_sources(asked, settings.basis)
-    if any(map(mounts.are_relative, values("-m", "--mount"))):
+    if any(map(mounts.are_relative, mounted)):
         settings.basis.directory = directory
     found = resolve.find(
         image,
         settings=settings,
         directory=directory,
-        platform=last("--platform"),
+        platform=_last(given, "--platform"),
         progress=_progress,
         jobs=_jobs,
+        unpack=unpack,
     )
     return Options(
         image=found.path,
         config=found.config,
         digest=found.digest,
+        tree=found.tree,
         lease=found.lease,
         foreign_ids=found.foreign_ids,
         mounts=tuple(asked),
-        workdir=last("-w", "--workdir"),
-        remap_root=flag(("-r", "--root"), "--no-root", settings["remap_root"]),
-        mount_home=flag(("--home",), "--no-home", settings["mount_home"]),
-        writable=flag(("--rw",), "--ro", settings["writable"]),
+        workdir=_last(given, "-w", "--workdir"),
+        remap_root=_flag(given, ("-r", "--root"), "--no-root", settings["remap_root"]),
+        mount_home=_flag(given, ("--home",), "--no-home", settings["mount_home"]),
+        writable=writable,
         timings=settings["timings"],
     )

@@ -6,24 +6,30 @@ import os
 from collections.abc import Iterable
 
 from pinnace.config import Settings
-from pinnace.container import environment, identity, mounts, probe, rootfs, seccomp
+from pinnace.container import backends, environment, identity, mounts, probe, rootfs, seccomp
 from pinnace.container.identity import Identity
+from pinnace.container.lower import Image
 from pinnace.container.options import Options
+from pinnace.container.overlay import Layer
 from pinnace.container.plan import VERSION, Plan
 
 #: What enroot executes in a container: the image's entry point or command, in its directory.
 _SCRIPT = "/etc/rc"
 
 
-def tools(settings: Settings) -> rootfs.Tools:
-    """The tools of this machine under this configuration."""
-    return rootfs.choose(
-        settings["squashfuse"],
-        settings["fuse_overlayfs"],
-        settings["overlay"],
-        settings["writable_size"],
-        lambda chosen: probe.kernel_overlay(chosen, settings["store"]),
-    )
+def choose(settings: Settings, *, writable: bool, upper: str = "") -> backends.Choice:
+    """What a root is made with on this machine under this configuration, and why.
+
+    ``upper`` is the directory that keeps what a container writes; one that may not write needs none.
+    Raises HostError.
+    """
+    if upper:
+        layer = Layer(directory=upper, persistent=True)
+    elif writable and settings["writable_layer"] != "tmpfs":
+        layer = Layer(directory=settings["writable_layer"])
+    else:
+        layer = Layer(settings["writable_size"])
+    return backends.choose(settings, layer, probe.machine(settings["store"]))
 
 
 def run(options: Options, user: Identity, with_tools: rootfs.Tools) -> Plan:
@@ -85,14 +91,8 @@ def _container(
     if options.timings:
         plan.add("timings")
     plan.add("lease")
-    rootfs.add(
-        plan,
-        os.path.abspath(options.image),
-        user,
-        options.remap_root,
-        with_tools,
-        foreign_ids=options.foreign_ids,
-    )
+    image = Image(os.path.abspath(options.image), options.tree, options.foreign_ids)
+    rootfs.add(plan, image, user, options.remap_root, with_tools)
     mounts.add(plan, mounts.SYSTEM)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))

@@ -15,17 +15,18 @@ from contextlib import suppress
 from pinnace import __version__, fields, paths
 from pinnace.basis import Basis
 from pinnace.container import probe
+from pinnace.container.backends import FUSE, SYSTEM_PATH
 from pinnace.container.plan import Plan
-from pinnace.container.rootfs import SYSTEM_PATH
 from pinnace.errors import PinnaceError
 
 DIRECTORY = "plans"
 
 _OPERATIONS = """
     version failure-status timings lifeline lease keeper user-namespace mount-namespace fuse-server fuse-mount
-    scratch base overlay root bind tmpfs unmount file optional-file prepend directory read-only pivot
-    hand-over clear-environment environment environment-file unset default pass-default requested-environment
-    working-directory working-directory-file drop-capabilities no-new-privileges seccomp script command
+    lower-directory upper-directory scratch base overlay root bind tmpfs unmount file optional-file prepend
+    directory read-only pivot hand-over clear-environment environment environment-file unset default
+    pass-default requested-environment working-directory working-directory-file drop-capabilities
+    no-new-privileges seccomp script command
 """
 #: Operations that do the same each time. A plan that has others is for one start.
 _REPEATABLE = frozenset(_OPERATIONS.split())
@@ -95,7 +96,7 @@ def _note_programs(template: Plan, basis: Basis) -> None:
     basis.file(paths.__file__)  # `make install` writes it each time
     for operation in template.operations:
         if operation.name == "fuse-server":
-            basis.place("/dev/fuse")
+            basis.place(FUSE)
             _note_program(os.fsdecode(operation.arguments[1]), basis)
 
 

@@ -20,6 +20,8 @@ class Options:
     image: str
     config: Mapping[str, object] | None = None
     digest: str | None = None
+    #: The directory that the image was unpacked to, for a backend that needs one.
+    tree: str | None = None
     #: Files of the image belong to others than root.
     foreign_ids: bool = False
     mounts: tuple[Mount, ...] = ()

@@ -6,22 +6,46 @@ import os
 
 from pinnace import paths
 from pinnace.container import executor, rootfs
+from pinnace.container.backends import Machine
+from pinnace.container.overlay import Layer
 from pinnace.container.plan import Plan
 from pinnace.errors import PinnaceError
 
 
-def kernel_overlay(tools: rootfs.Tools, store: str) -> bool:
-    """Whether the kernel lays a writable overlay for this user. A yes is kept until the next boot.
+def machine(store: str) -> Machine:
+    """This machine as ``backends.choose`` asks it. A yes is kept in ``store`` until the next boot.
 
     A no is not: what stood in the way (a limit on namespaces, a policy) may be gone the next time.
     """
-    record = os.path.join(store, "probes", f"kernel-overlay-{boot_id()}")
+    return Machine(
+        fuse=lambda program: _once("fuse", rootfs.fuse_probe(program), store),
+        overlay=lambda layer: _kernel_overlay(layer, store),
+    )
+
+
+def _kernel_overlay(layer: Layer, store: str) -> str:
+    """What keeps the kernel from laying a writable overlay for this user, with that kind of layer."""
+    if not layer.directory:
+        return _once("kernel-overlay", rootfs.overlay_probe(Layer()), store)
+    directory = layer.directory
+    if layer.persistent and not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    try:
+        device = os.stat(directory).st_dev
+    except OSError:
+        return ""  # the executor says it better
+    return _once(f"kernel-overlay-{device:x}", rootfs.overlay_probe(Layer(directory=directory)), store)
+
+
+def _once(name: str, plan: Plan, store: str) -> str:
+    """What ``plan`` fails with; an empty string, which is remembered, if it does not."""
+    record = os.path.join(store, "probes", f"{name}-{boot_id()}")
     if os.path.exists(record):
-        return True
-    answer = failure_of(rootfs.overlay_probe(tools)) == ""
-    if answer:
+        return ""
+    failure = failure_of(plan)
+    if not failure:
         _remember(record)
-    return answer
+    return failure
 
 
 def failure_of(plan: Plan) -> str:
@@ -45,7 +69,8 @@ def failure_of(plan: Plan) -> str:
         os.close(descriptor)
     if done.returncode == 0:
         return ""
-    return done.stderr.strip() or f"pinnace-exec ended with status {done.returncode}"
+    said = done.stderr.strip().removeprefix("pinnace: error: ")
+    return said or f"pinnace-exec ended with status {done.returncode}"
 
 
 def boot_id() -> str:

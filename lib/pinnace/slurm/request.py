@@ -9,7 +9,7 @@ from pinnace.errors import PinnaceError
 
 PROTOCOL = "1"
 
-_TEXTS = ("protocol", "image", "workdir", "working-directory")
+_TEXTS = ("protocol", "image", "workdir", "backend", "working-directory")
 _CHOICES = ("remap-root", "mount-home", "writable")
 _NUMBERS = ("job-id", "step-id", "node-tasks")
 _LISTS = ("mounts", "environment")
@@ -25,6 +25,7 @@ class Request:
     step_id: int = 0
     node_tasks: int = 1
     workdir: str | None = None
+    backend: str | None = None
     remap_root: bool | None = None
     mount_home: bool | None = None
     writable: bool | None = None
@@ -59,6 +60,7 @@ def parse(message: bytes) -> Request:
         step_id=_number(single, "step-id"),
         node_tasks=_number(single, "node-tasks"),
         workdir=single.get("workdir"),
+        backend=single.get("backend"),
         remap_root=_choice(single, "remap-root"),
         mount_home=_choice(single, "mount-home"),
         writable=_choice(single, "writable"),

@@ -88,10 +88,14 @@ def _make() -> NoReturn:
     settings = config.load()
     settings.environment = for_credentials(request.environment)
     phases.end("configuration")
-    options = _options(request, settings)
+    if request.backend is not None:
+        settings.set("backend", request.backend, "--container-backend")
+    writable = bool(settings["writable"]) if request.writable is None else request.writable
+    tools = build.choose(settings, writable=writable).tools
+    options = _options(request, settings, writable=writable, unpack=tools.backend.unpacked)
     phases.end("image")
     user = identity.current(settings.basis)
-    template = build.step(options, user, build.tools(settings), ANSWER, LIFELINE)
+    template = build.step(options, user, tools, ANSWER, LIFELINE)
     phases.end("plan")
     if settings["plan_cache"] and request.step_id != _BATCH:
         kept.keep(template, kept.of_step(fields.decode(message)), settings.basis, options.lease)
@@ -118,7 +122,7 @@ def _enter(directory: str) -> None:
         pass
 
 
-def _options(request: Request, settings: Settings) -> Options:
+def _options(request: Request, settings: Settings, *, writable: bool, unpack: bool) -> Options:
     from pinnace import resolve
     from pinnace.container import mounts
     from pinnace.container.options import Options
@@ -136,6 +140,7 @@ def _options(request: Request, settings: Settings) -> Options:
         progress=_progress,
         job=job_name(request.job_id, request.environment.get("SLURM_CLUSTER_NAME", "")),
         jobs=_jobs,
+        unpack=unpack,
     )
 
     def either(choice: bool | None, name: str) -> bool:
@@ -145,13 +150,14 @@ def _options(request: Request, settings: Settings) -> Options:
         image=found.path,
         config=found.config,
         digest=found.digest,
+        tree=found.tree,
         lease=found.lease,
         foreign_ids=found.foreign_ids,
         mounts=tuple(asked),
         workdir=request.workdir,
         remap_root=either(request.remap_root, "remap_root"),
         mount_home=either(request.mount_home, "mount_home"),
-        writable=either(request.writable, "writable"),
+        writable=writable,
         timings=settings["timings"],
     )
 
