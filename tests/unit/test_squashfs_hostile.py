@@ -251,6 +251,79 @@ def test_a_link_to_what_cannot_be_is_not_followed(target: bytes, build: Builder,
     assert listed[b"l"] == layout.DIRECTORY and max(map(len, listed)) <= 255
 
 
+def _row(build: Builder, **instead: int) -> list[tuple[bytes, int, int]]:
+    """Twenty names of files whose inodes follow one another, all but those in ``instead`` small."""
+    build.data = bytes(range(100))
+    build.fragments = layout.FRAGMENT.pack(layout.SUPERBLOCK.size, len(build.data) | layout.STORED, 0)
+    names = []
+    for number in range(20):
+        name = f"f{number:02}"
+        if name in instead:
+            position = instead[name]
+        else:
+            position = build.add(layout.FILE, layout.BASIC_FILE.pack(0, 0, number, 5))
+        names.append((name.encode(), layout.FILE, position))
+    return names
+
+
+def _contents(path: str) -> dict[bytes, bytes]:
+    with SquashFile(path) as image:
+        inodes = {name: image.inode(place) for name, _, place in image.listing(image.inode(image.root()))}
+        return {name: image.read(inode.content, 1000) for name, inode in inodes.items() if inode.content}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "content"),
+    [
+        (layout.FILE, layout.BASIC_FILE.pack(0, layout.NONE, 0, 0), b""),
+        (layout.FILE, layout.BASIC_FILE.pack(96, layout.NONE, 0, 3) + b"\3\0\0\1", b"\0\1\2"),
+        (
+            layout.FILE + layout.EXTENDED,
+            layout.EXTENDED_FILE.pack(0, 5, 0, 1, 0, 7, layout.NONE),
+            b"\7\x08\x09\x0a\x0b",
+        ),
+    ],
+)  # fmt: skip
+def test_every_file_among_small_ones_keeps_its_bytes(
+    kind: int, body: bytes, content: bytes, build: Builder, tmp_path: Path
+) -> None:
+    build.inodes = bytes(32 * 9)  # nine follow it in the row
+    odd = build.add(kind, body)
+    path = build.write(tmp_path / "i", build.directory(build.listing(*_row(build, f10=odd))))
+    assemble([path], f"{path}.image", Format())
+    found = _contents(f"{path}.image")
+    assert found.pop(b"f10") == content
+    assert found == {b"f%02d" % n: bytes(range(n, n + 5)) for n in range(20) if n != 10}
+
+
+def test_an_inode_that_overlaps_small_ones_is_refused(build: Builder, tmp_path: Path) -> None:
+    row = _row(build)
+    row[10] = (b"f10", layout.FILE, row[10][2] + 4)
+    refused(build.write(tmp_path / "i", build.directory(build.listing(*row))))
+
+
+def test_a_small_file_that_another_layer_links_to_has_two_names(build: Builder, tmp_path: Path) -> None:
+    lower = build.write(tmp_path / "1", build.directory(build.listing(*_row(build))))
+    upper = _with_index(Builder(), tmp_path, json.dumps([["link", "again", "f10"]]).encode())
+    assemble([lower, upper], str(tmp_path / "image"), Format())
+    with SquashFile(str(tmp_path / "image")) as image:
+        places = {name: place for name, _, place in image.listing(image.inode(image.root()))}
+        assert places[b"again"] == places[b"f10"]
+        assert image.inode(places[b"f10"]).names == 2
+        assert image.inode(places[b"f11"]).names == 1
+    assert _contents(str(tmp_path / "image"))[b"again"] == bytes(range(10, 15))
+
+
+@pytest.mark.parametrize("count", [256, 1 << 31])
+def test_more_names_behind_a_header_than_the_kernel_reads_are_refused(
+    count: int, build: Builder, tmp_path: Path
+) -> None:
+    file = build.file(b"x")
+    start, length = build.listing(*((b"f%03d" % n, layout.FILE, file) for n in range(300)))
+    build.listings = layout.DIRECTORY_HEADER.pack(count, 0, 1) + build.listings[12:]
+    assert "malformed" in refused(build.write(tmp_path / "i", build.directory((start, length))))
+
+
 @pytest.mark.parametrize("limit", ["_MAX_STEPS", "_MAX_NAMES"])
 def test_what_links_cost_has_a_limit(
     limit: str, build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@
     squash.py          the programs tar2sqfs and sqfs2tar
     conversion.py      a layer's blob → its squashfs file
     tree.py            a layer's tree, and layers merged bottom to top
+    numbering.py       which inodes an image has, and their numbers
     splice.py          compressed blocks copied, metadata written new
     assembly.py        layers' squashfs files → an image's squashfs file
     foreign.py         other programs' squashfs files → layers, by the splice

@@ -16,7 +16,8 @@ from pinnace.layers.squash import Format
 from pinnace.layers.tree import Directory
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Content
-from pinnace.squashfs.reader import Inode, PlainFile, SquashFile
+from pinnace.squashfs.inodes import Entry, Inode
+from pinnace.squashfs.reader import SquashFile
 
 #: Those whose blocks can be read whatever the compressor's options were.
 _COMPRESSORS = frozenset(("zstd", "gzip", "lz4"))
@@ -45,26 +46,24 @@ def adopt(path: str, target: str) -> None:
 class ForeignFile(SquashFile):
     """A squashfs file as a layer of its own would be."""
 
-    def listing(self, directory: Inode) -> Iterator[tuple[bytes, int, int]]:
-        for name, kind, position in super().listing(directory):
-            if name.startswith(names.WHITEOUT) and kind == layout.DIRECTORY:
-                raise tar.malformed(self.path, f"the directory {tar.printable(name)} has a reserved name")
-            yield name, kind, position
+    kept_mode = policy.KEPT_MODE
+
+    def parts(self, directory: Inode) -> Iterator[list[Entry]]:
+        for part in super().parts(directory):
+            for name, kind, _, _ in part:
+                if name.startswith(names.WHITEOUT) and kind == layout.DIRECTORY:
+                    raise tar.malformed(self.path, f"the directory {tar.printable(name)} has a reserved name")
+            yield part
 
     def inode(self, position: int) -> Inode:
         inode = super().inode(position)
         inode.group = 0  # the number that means something in a layer
-        inode.mode &= policy.KEPT_MODE
         if inode.kind == layout.SYMLINK:
             inode.mode = 0o777
             names.check_symlink(inode.target, b"in it", self.path)
         if inode.kind not in _WITH_XATTRS:
             inode.xattrs = layout.NONE
         return inode
-
-    def plain_file(self, position: int) -> PlainFile | None:
-        found = super().plain_file(position)
-        return found and (found[0] & policy.KEPT_MODE, *found[1:])
 
     def xattrs(self, number: int) -> dict[bytes, bytes]:
         return {name: value for name, value in super().xattrs(number).items() if policy.keeps_xattr(name)}

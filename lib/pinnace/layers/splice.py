@@ -17,16 +17,18 @@ import fcntl
 import hashlib
 import os
 import struct
-from array import array
 from collections.abc import Iterator, Sequence
+from itertools import count, repeat
 from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace.errors import ImageError
 from pinnace.layers import tree
+from pinnace.layers.numbering import Contents, Plan, positions_of
 from pinnace.layers.squash import Format, storage_error
-from pinnace.layers.tree import Directory, Image, Node
+from pinnace.layers.tree import Image, Node
 from pinnace.squashfs import format as layout
+from pinnace.squashfs import small
 from pinnace.squashfs.reader import SquashFile
 from pinnace.squashfs.writer import Listed, MetadataWriter
 
@@ -90,7 +92,7 @@ class _Parts(NamedTuple):
 
 def _parts(image: Image, layers: Sequence[SquashFile], form: Format) -> _Parts:
     common = _common_form(layers, form)
-    plan = _Plan(image, len(layers))
+    plan = Plan(image, len(layers))
     regions = [_Region(layer, files) for layer, files in zip(layers, plan.files)]
     place = layout.SUPERBLOCK.size + len(common.options)
     for region in regions:
@@ -125,70 +127,12 @@ def _common_form(layers: Sequence[SquashFile], form: Format) -> _Common:
     return _Common(first.superblock, first.options())
 
 
-class _Plan:
-    """Which inodes an image has, in which order, and their numbers.
-
-    The children of a directory have consecutive numbers, so that a listing holds small
-    differences; a file that had its number by another name is passed over.
-    """
-
-    def __init__(self, image: Image, layers: int) -> None:
-        self.root = image.root
-        #: Each directory with the names in it, sorted, and the number of the first new inode; what lies
-        #: below a directory comes after it.
-        self.directories: list[tuple[Directory, list[bytes], int]] = []
-        #: Positions of the regular files of each layer.
-        self.files = [array("Q") for _ in range(layers)]
-        #: Of directories and of files that may have several names: their numbers and how many names.
-        self.numbers: dict[Node, int] = {image.root: 1}
-        self.names: dict[Node, int] = {}
-        self.parents: dict[Directory, int] = {}
-        count = 1
-        todo = [image.root]
-        while todo:
-            directory = todo.pop()
-            children = directory.children
-            names = sorted(children)
-            self.directories.append((directory, names, count + 1))
-            parent = self.numbers[directory]
-            for name in names:
-                node = children[name]
-                if not isinstance(node, int):
-                    self.parents[node] = parent
-                    todo.append(node)
-                elif node not in image.linked:
-                    count += 1
-                    if node >> tree.KIND & 0xF == layout.FILE:
-                        self.files[node >> tree.LAYER].append(node & tree.POSITION)
-                    continue
-                else:
-                    self.names[node] = self.names.get(node, 0) + 1
-                    if node in self.numbers:
-                        continue
-                    if tree.kind_of(node) == layout.FILE:
-                        self.files[node >> tree.LAYER].append(node & tree.POSITION)
-                count += 1
-                self.numbers[node] = count
-        self.parents[image.root] = count + 1  # as mksquashfs has it
-
-
 class _Region:
     """The data of one layer that goes into the image, and where it goes."""
 
     def __init__(self, layer: SquashFile, files: Sequence[int]) -> None:
         self.layer = layer
-        extents = []
-        fragments = set()
-        listed = 0
-        for position in files:
-            start, sizes, fragment = _data(layer, position)
-            if sizes:
-                listed += len(sizes)
-                extents.append((start, layout.stored(sizes)))
-            if fragment != layout.NONE:
-                fragments.add(fragment)
-        if listed > layer.inode_bytes:
-            raise layer.damaged("its files share their block lists")
+        extents, fragments, self.others = layer.data(files)
         #: Numbers of the fragment blocks that are used.
         self._fragments = sorted(fragments)
         for number in self._fragments:
@@ -234,18 +178,6 @@ class _Region:
             fragments.append((self.start(start), size))
 
 
-def _data(layer: SquashFile, position: int) -> tuple[int, bytes, int]:
-    """Of the regular file at ``position`` start and sizes of the blocks, and the number of the fragment."""
-    plain = layer.plain_file(position)
-    if plain is not None:
-        _, _, _, start, sizes, fragment, _ = plain
-        return start, sizes, fragment
-    content = layer.inode(position).content
-    if content is None:
-        raise layer.damaged("a file is none")
-    return content.start, content.sizes, content.fragment
-
-
 def _joined(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Start and end of the smallest regions that hold all extents; builders store equal files once."""
     regions: list[tuple[int, int]] = []
@@ -259,36 +191,42 @@ def _joined(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return regions
 
 
-def _tables(plan: _Plan, regions: Sequence[_Region], place: int, common: _Common) -> tuple[bytes, bytearray]:
+def _tables(plan: Plan, regions: Sequence[_Region], place: int, common: _Common) -> tuple[bytes, bytearray]:
     fragments: list[tuple[int, int]] = []
     for region in regions:
         region.take_fragments(fragments)
     inodes = _Inodes(plan, regions)
     while plan.directories:  # what lies in one before it; what is done with makes room
-        inodes.add_directory(*plan.directories.pop())
+        inodes.add_directory(plan.directories.pop())
     return inodes.writer.finish(inodes.positions[plan.root], place, fragments, common.superblock)
 
 
 class _Inodes:
     """The image's inodes and listings while they are written."""
 
-    def __init__(self, plan: _Plan, regions: Sequence[_Region]) -> None:
+    def __init__(self, plan: Plan, regions: Sequence[_Region]) -> None:
         self.writer = MetadataWriter()
         #: Of directories, and of files that may have several names.
         self.positions: dict[Node, int] = {}
         self._plan = plan
         self._regions = regions
 
-    def add_directory(self, directory: Directory, names: Sequence[bytes], number: int) -> None:
-        """Write all that is new in ``directory``, numbered from ``number`` on, its listing and itself."""
+    def add_directory(self, contents: Contents) -> None:
+        """Write all that is new in a directory, its listing and itself."""
+        directory, names, nodes, number, rows = contents
         numbers, positions = self._plan.numbers, self.positions
-        children = directory.children
         listed: list[Listed] = []
-        for name in names:
-            node = children[name]
+        for index, (name, node) in enumerate(zip(names, nodes)):
+            if index < len(listed):
+                continue  # in a row
+            if index in rows:
+                places = self._add_row(rows[index], number)
+                listed += zip(names[index : index + len(places)], places, count(number), repeat(layout.FILE))
+                number += len(places)
+                continue
             own = numbers.get(node)
             if own is None and isinstance(node, int):
-                listed.append((name, self._add(node, number, 1), number, tree.kind_of(node)))
+                listed.append((name, self._add(node, number, 1), number, node >> tree.KIND & 0xF))
                 number += 1
                 continue
             own = numbers[node]
@@ -308,6 +246,15 @@ class _Inodes:
             numbers[directory], mode, mtime, listed, self._plan.parents[directory], xattrs
         )
 
+    def _add_row(self, row: range, number: int) -> Sequence[int]:
+        """Write files whose inodes follow one another as those of small files do; gives their positions."""
+        region = self._regions[row[0] >> tree.LAYER]
+        positions = positions_of(row)
+        if not region.others.isdisjoint(positions):
+            return [self._add(node, own, 1) for own, node in enumerate(row, number)]
+        inodes = region.layer.small_files(positions)
+        return self.writer.add_small_files(small.rewritten(inodes, number, region.fragments.__getitem__))
+
     def _add(self, node: int, number: int, names: int) -> int:
         region = self._regions[node >> tree.LAYER]
         plain = region.layer.plain_file(node & tree.POSITION)
@@ -315,9 +262,7 @@ class _Inodes:
             mode, mtime, size, start, sizes, fragment, offset = plain
             start = region.start(start) if sizes else 0
             fragment = region.fragments[fragment]
-            return self.writer.add_file(
-                number, mode, mtime, names, size, start, sizes, fragment, offset, 0, layout.NONE
-            )
+            return self.writer.add_file(number, mode, mtime, names, size, start, sizes, fragment, offset)
         inode = region.layer.inode(node & tree.POSITION)
         head = (number, inode.mode, inode.mtime, names)
         xattrs = self._xattrs(region, inode.xattrs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple, Union
 
 from pinnace.errors import ImageError
@@ -106,6 +107,7 @@ def read(layer: SquashFile, number: int) -> LayerTree:
     """The tree of a layer file. Raises ImageError."""
     found = LayerTree()
     base = number << LAYER
+    plain = base | layout.FILE << KIND
     seen: set[int] = set()
     count = listed = 0
     todo = [(found.root, layer.root(), _Way(None, b""))]
@@ -125,8 +127,10 @@ def read(layer: SquashFile, number: int) -> LayerTree:
         directory.inode = base | position
         directory.implicit = inode.group == tar.IMPLICIT_GROUP
         children = directory.children
-        for name, kind, position in layer.listing(inode):
-            if kind == layout.DIRECTORY:
+        for name, kind, position, type_ in chain.from_iterable(layer.parts(inode)):
+            if kind == type_ == layout.FILE and name[:4] != names.WHITEOUT:
+                children[name] = plain + position
+            elif kind == layout.DIRECTORY:
                 if name[:4] != names.WHITEOUT or (name == names.SIDE and way.above is None):
                     child = children[name] = Directory()
                     todo.append((child, position, _Way(way, name)))

@@ -24,8 +24,9 @@ from pinnace.errors import ImageError
 from pinnace.layers import policy
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Content
+from pinnace.squashfs.inodes import Inode
 from pinnace.squashfs.metadata import decompressor
-from pinnace.squashfs.reader import Inode, SquashFile
+from pinnace.squashfs.reader import SquashFile
 
 #: Names in one image: memory holds them.
 _MAX_NAMES = 20_000_000

@@ -26,8 +26,10 @@ EXTENDED_DIRECTORY = struct.Struct("<IIIIHHI")
 DIRECTORY_INDEX = struct.Struct("<III")
 BASIC_FILE = struct.Struct("<IIII")
 EXTENDED_FILE = struct.Struct("<QQQIIII")
-#: The inode and what follows it, at once.
-WHOLE_BASIC_FILE = struct.Struct("<HHHHIIIIII")
+#: The whole inode of a basic file as it is read (mode, time, start, fragment, offset there and size), and as
+#: it is written for root (type, mode, time, number and the same).
+PLAIN_FILE = struct.Struct("<2xH4xI4xIIII")
+NEW_PLAIN_FILE = struct.Struct("<HH4xIIIIII")
 LINK = struct.Struct("<II")
 NUMBER = struct.Struct("<I")
 POSITION = struct.Struct("<Q")
@@ -115,4 +117,4 @@ class Content(NamedTuple):
 
 def stored(sizes: bytes) -> int:
     """Bytes on disk of the blocks of a block list."""
-    return sum(size & (STORED - 1) for (size,) in NUMBER.iter_unpack(sizes))
+    return sum([size & (STORED - 1) for (size,) in NUMBER.iter_unpack(sizes)])

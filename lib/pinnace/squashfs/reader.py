@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pinnace import unnoticed
 from pinnace.errors import ImageError
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.format import Content, Superblock
+from pinnace.squashfs.inodes import Data, Entry, Inode, PlainFile
 from pinnace.squashfs.metadata import BLOCK, MAX_TEXT, Damaged, Table, decompressor
 from pinnace.squashfs.superblock import parse
 
-#: Mode, time, size, start, block list, fragment and offset in it.
-PlainFile = tuple[int, int, int, int, bytes, int, int]
-
 _WRONG = (Damaged, struct.error, IndexError)
 _IMPOSSIBLE = frozenset((b".", b".."))
+#: Names behind one header of a listing (SQUASHFS_DIR_COUNT): the kernel reads no more.
+_MAX_PART = 256
 #: Bytes of one file's extended attributes, and of all that are asked for: memory holds them.
 _MAX_OWN_XATTRS = 1 << 20
 _MAX_XATTRS = 64 << 20
@@ -32,31 +32,11 @@ _MAX_TARGET = 4095
 _MOST = 16
 
 
-class Inode:
-    """One file of any kind; ``kind`` is the basic inode type, ``rdev`` a device's numbers.
-
-    ``names`` is how many the inode says that it has, ``xattrs`` the number of its set of extended
-    attributes, or ``format.NONE``.
-    """
-
-    __slots__ = ("content", "group", "kind", "listing", "mode", "mtime", "names", "rdev", "target", "xattrs")
-
-    def __init__(self, kind: int, mode: int, group: int, mtime: int) -> None:
-        self.kind = kind
-        self.mode = mode
-        self.group = group
-        self.mtime = mtime
-        self.names = 1
-        self.xattrs = layout.NONE
-        self.content: Content | None = None
-        self.target = b""
-        self.rdev = 0
-        #: Of a directory: block and offset in the directory table, and bytes.
-        self.listing = (0, 0, 0)
-
-
 class SquashFile:
     """An open squashfs file. Raises ImageError if its metadata cannot be read, as all methods do."""
+
+    #: The bits of files' modes that count.
+    kept_mode = 0o7777
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -110,41 +90,50 @@ class SquashFile:
 
     def listing(self, directory: Inode) -> Iterator[tuple[bytes, int, int]]:
         """What a directory says that is in it: name, kind and position of the inode."""
+        return (entry[:3] for part in self.parts(directory) for entry in part)
+
+    def parts(self, directory: Inode) -> Iterator[list[Entry]]:
+        """The same, and of what type each inode is, in parts of at most 256."""
         try:
-            yield from self._listing(directory)
+            yield from self._parts(directory)
         except _WRONG as error:
             raise self.damaged(error) from None
 
-    def _listing(self, directory: Inode) -> Iterator[tuple[bytes, int, int]]:
+    def _parts(self, directory: Inode) -> Iterator[list[Entry]]:
         block, offset, size = directory.listing
         if size <= 3:
             return
-        text = self._directories.text
+        text, inodes = self._directories.text, self._inode_table.text
         unpack, head = layout.DIRECTORY_ENTRY.unpack_from, layout.DIRECTORY_ENTRY.size
         position = self._directories.at(block, offset)
         end = position + size - 3
         while position < end:
             count, start, _ = layout.DIRECTORY_HEADER.unpack_from(text, position)
+            if count >= _MAX_PART:
+                raise Damaged("a directory's listing is malformed")
             position += layout.DIRECTORY_HEADER.size
-            inodes = self._inode_table.at(start, 0)
+            base = self._inode_table.at(start, 0)
+            part = []
             for _ in range(count + 1):
                 place, _, kind, length = unpack(text, position)
-                position += head
-                name = text[position : position + length + 1]
-                position += length + 1
-                if len(name) <= length or length >= _MAX_NAME or name in _IMPOSSIBLE:
+                if length >= _MAX_NAME:
                     raise Damaged("a directory holds an impossible name")
-                if b"/" in name or b"\0" in name:
-                    raise Damaged("a directory holds an impossible name")
-                yield name, kind, inodes + place
+                begin = position + head
+                position = begin + length + 1
+                place += base
+                part.append((text[begin:position], kind, place, inodes[place]))
+            if position > len(text):
+                raise Damaged("a directory's listing is cut short")
+            _check_names([name for name, _, _, _ in part])
+            yield part
 
     def inode(self, position: int) -> Inode:
         """The inode at ``position``."""
         try:
             kind, mode, _, group, mtime, _ = layout.INODE.unpack_from(self._inode_table.text, position)
             extended = kind > layout.EXTENDED
-            inode = Inode(kind - layout.EXTENDED if extended else kind, mode & 0o7777, group, mtime)
-            inode.group = self._ids[group]
+            kind -= layout.EXTENDED if extended else 0
+            inode = Inode(kind, mode & self.kept_mode, self._ids[group], mtime)
             if inode.kind == layout.FILE:
                 self._parse_file(position, inode, extended)
             else:
@@ -177,14 +166,56 @@ class SquashFile:
         try:
             if text[position] != layout.FILE:
                 return None
-            fields = layout.WHOLE_BASIC_FILE.unpack_from(text, position)
-            _, mode, _, _, mtime, _, start, fragment, offset, size = fields
+            mode, mtime, start, fragment, offset, size = layout.PLAIN_FILE.unpack_from(text, position)
+            mode &= self.kept_mode
             if 0 < size < self._block_size and fragment < self._fragment_count:
-                return mode & 0o7777, mtime, size, start, b"", fragment, offset
-            position += layout.WHOLE_BASIC_FILE.size
-            return mode & 0o7777, mtime, size, start, self._sizes(position, size, fragment), fragment, offset
+                return mode, mtime, size, start, b"", fragment, offset
+            position += layout.PLAIN_FILE.size
+            return mode, mtime, size, start, self._sizes(position, size, fragment), fragment, offset
         except _WRONG as error:
             raise self.damaged(error) from None
+
+    def data(self, files: Iterable[int]) -> Data:
+        """Where the bytes of the regular files at these positions lie."""
+        try:
+            return self._data(files)
+        except _WRONG as error:
+            raise self.damaged(error) from None
+
+    def _data(self, files: Iterable[int]) -> Data:
+        extents: list[tuple[int, int]] = []
+        fragments: set[int] = set()
+        others: set[int] = set()
+        listed = 0
+        text, unpack = self._inode_table.text, layout.PLAIN_FILE.unpack_from
+        block_size, fragment_count, dropped = self._block_size, self._fragment_count, ~self.kept_mode
+        for position in files:
+            if text[position] == layout.FILE:
+                mode, _, start, fragment, _, size = unpack(text, position)
+                if 0 < size < block_size and fragment < fragment_count and not mode & dropped:
+                    fragments.add(fragment)
+                    continue
+                sizes = self._sizes(position + layout.PLAIN_FILE.size, size, fragment)
+                if not size and not mode & dropped:
+                    continue
+            else:
+                content = self.inode(position).content
+                if content is None:
+                    raise Damaged("a file is none")
+                _, start, sizes, fragment, _, _ = content
+            others.add(position)
+            if fragment != layout.NONE:
+                fragments.add(fragment)
+            if sizes:
+                listed += len(sizes)
+                extents.append((start, layout.stored(sizes)))
+        if listed > len(text):
+            raise Damaged("its files share their block lists")
+        return Data(extents, fragments, others)
+
+    def small_files(self, positions: range) -> bytes:
+        """The inodes of small files that follow one another, as they are on disk."""
+        return self._inode_table.text[positions.start : positions.stop]
 
     def _parse_file(self, position: int, inode: Inode, extended: bool) -> None:
         text = self._inode_table.text
@@ -195,9 +226,8 @@ class SquashFile:
             start, size, sparse, inode.names, fragment, offset, inode.xattrs = fields
             position += layout.EXTENDED_FILE.size
         else:
-            fields = layout.WHOLE_BASIC_FILE.unpack_from(text, position)
-            _, _, _, _, _, _, start, fragment, offset, size = fields
-            position += layout.WHOLE_BASIC_FILE.size
+            _, _, start, fragment, offset, size = layout.PLAIN_FILE.unpack_from(text, position)
+            position += layout.PLAIN_FILE.size
         inode.content = Content(size, start, self._sizes(position, size, fragment), fragment, offset, sparse)
 
     def _sizes(self, position: int, size: int, fragment: int) -> bytes:
@@ -289,8 +319,8 @@ class SquashFile:
         self._fragment_count, self._block_size = len(self.fragments), block.block_size
         self._read_xattr_tables()
         self._directories = self._table(block.directory_table, self._end_of_directories())
-        #: Bytes of all inodes, and of all directories' listings.
-        self.inode_bytes, self.listings = len(self._inode_table.text), len(self._directories.text)
+        #: Bytes of all directories' listings.
+        self.listings = len(self._directories.text)
 
     def _table(self, start: int, end: int) -> Table:
         return Table(self._bytes(start, end - start), self.decompress)
@@ -380,6 +410,12 @@ class SquashFile:
             if left < 0 or self._xattr_bytes > _MAX_XATTRS:
                 raise Damaged("it has too many extended attributes")
         return found
+
+
+def _check_names(names: list[bytes]) -> None:
+    together = b"".join(names)  # to look once is quicker
+    if b"/" in together or b"\0" in together or not _IMPOSSIBLE.isdisjoint(names):
+        raise Damaged("a directory holds an impossible name")
 
 
 def _number(text: bytes, position: int) -> int:

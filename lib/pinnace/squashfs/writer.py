@@ -49,8 +49,8 @@ class MetadataWriter:
         sizes: bytes,
         fragment: int,
         offset: int,
-        sparse: int,
-        xattrs: int,
+        sparse: int = 0,
+        xattrs: int = layout.NONE,
     ) -> int:
         """A regular file, in the terms of ``format.Content``.
 
@@ -60,14 +60,21 @@ class MetadataWriter:
         text = self._inodes.text
         position = len(text)
         if names == 1 and xattrs == layout.NONE and not sparse and (start | size) < 1 << 32:
-            text += layout.WHOLE_BASIC_FILE.pack(
-                layout.FILE, mode, 0, 0, mtime, number, start, fragment, offset, size
+            text += layout.NEW_PLAIN_FILE.pack(
+                layout.FILE, mode, mtime, number, start, fragment, offset, size
             )
         else:
             text += layout.INODE.pack(layout.FILE + layout.EXTENDED, mode, 0, 0, mtime, number)
             text += layout.EXTENDED_FILE.pack(start, size, sparse, names, fragment, offset, xattrs)
         text += sizes
         return position
+
+    def add_small_files(self, inodes: bytes) -> range:
+        """Small files, by ``small.rewritten``; gives all positions."""
+        size = layout.PLAIN_FILE.size
+        self._count += len(inodes) // size
+        position = self._inodes.append(inodes)
+        return range(position, position + len(inodes), size)
 
     def add_symlink(self, number: int, mode: int, mtime: int, names: int, target: bytes, xattrs: int) -> int:
         body = layout.LINK.pack(names, len(target)) + target
@@ -87,7 +94,7 @@ class MetadataWriter:
         start = len(self._directories.text)
         index = self._list(children)
         size = len(self._directories.text) - start + 3
-        links = 2 + sum(kind == layout.DIRECTORY for _, _, _, kind in children)
+        links = 2 + [kind for _, _, _, kind in children].count(layout.DIRECTORY)
         block, offset = block_of(start), start % BLOCK
         self._count += 1
         if size < _SMALL and xattrs == layout.NONE and not index:
@@ -109,14 +116,13 @@ class MetadataWriter:
         while position < len(children):
             first_name, first_place, first, _ = children[position]
             low = first_place - first_place % BLOCK
+            high = low + BLOCK
             entries: list[bytes] = []
             for name, place, number, kind in islice(children, position, position + _ENTRIES):
-                difference = number - first
-                if not (0 <= place - low < BLOCK and -0x8000 <= difference <= 0x7FFF):
+                if not (low <= place < high and -0x8000 <= number - first <= 0x7FFF):
                     break
-                entries.append(pack(place - low, difference, kind, len(name) - 1))
-                entries.append(name)
-            count = len(entries) // 2
+                entries.append(pack(place - low, number - first, kind, len(name) - 1) + name)
+            count = len(entries)
             if len(text) // BLOCK != indexed:
                 indexed = len(text) // BLOCK
                 index.append(
