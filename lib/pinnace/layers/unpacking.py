@@ -4,8 +4,8 @@ The tree is looked over first: its size is known before a byte is written. Every
 an empty directory of the caller's, so that no link of the image leads anywhere. Everything belongs to the
 caller; device nodes, set-user-ID bits and attributes that no layer keeps are left out.
 
-unsquashfs takes as long, and as much of the processor (docs/performance.md); but it makes device nodes and
-changes owners when root calls it, asks for 500 MB of memory, and cannot be told when to stop.
+unsquashfs takes as long and as much of the processor; but called by root it makes device nodes and changes
+owners, it takes 500 MB of memory unless told otherwise, and trusts what it reads.
 """
 
 from __future__ import annotations
