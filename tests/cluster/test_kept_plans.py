@@ -80,6 +80,26 @@ def test_a_file_by_its_path_needs_none_either(cluster: Cluster, front: list[str]
     assert start(cluster, front, str(file)) == PYTHON
 
 
+@pytest.mark.parametrize("overlay", ["kernel", "fuse-overlayfs"])
+@pytest.mark.parametrize("backend", ["squashfuse", "unpack"])
+def test_it_is_so_with_each_backend(
+    cluster: Cluster, image: str, front: list[str], backend: str, overlay: str
+) -> None:
+    environment = {"PINNACE_BACKEND": backend, "PINNACE_OVERLAY": overlay}
+    start(cluster, front, image, env=environment)  # it may have to unpack
+    start(cluster, front, image, env=environment)
+    assert start(cluster, front, image, env=environment) == KEPT
+
+
+def test_a_tree_that_was_removed_is_not_used(cluster: Cluster, image: str) -> None:
+    run = [*FRONTS["run"], "--backend=unpack"]
+    for _ in range(2):
+        start(cluster, run, image)
+    assert start(cluster, run, image) == KEPT
+    shutil.rmtree(cluster.home() / ".cache/pinnace/unpacked")
+    assert start(cluster, run, image) == PYTHON
+
+
 def _beside(cluster: Cluster, file: Path) -> Path:
     """Another directory with the same file."""
     directory = cluster.home() / "beside"

@@ -139,6 +139,12 @@ def test_a_plan_that_does_more_than_is_known_here_is_not_kept(plans: Path) -> No
     assert not entries(plans)
 
 
+def test_the_installation_is_a_part_of_what_it_rests_on(plans: Path) -> None:
+    basis = Basis()
+    keep(basis=basis)
+    assert basis.files.keys() == {"/bin/sh", paths.__file__}
+
+
 def test_a_lease_that_cannot_be_taken_again_keeps_the_plan_from_it(plans: Path) -> None:
     keep(lease=3)
     assert not entries(plans)
@@ -209,15 +215,6 @@ def test_what_a_killed_start_and_other_boots_have_left_goes_after_a_month(plans:
     plans.rmdir()
     keep()
     assert not old.exists() and recent.exists()
-
-
-def test_a_programs_better_places_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    basis = Basis()
-    plan = template()
-    plan.add("fuse-server", "image", "/usr/bin/env", "-f", "/image", "@")
-    kept.keep(plan, [], basis, None)
-    assert {"/usr/local/bin/env", "/usr/bin/env", "/dev/fuse", paths.__file__} <= basis.files.keys()
-    assert "/bin/env" not in basis.files
 
 
 def test_the_compiled_command_knows_options_as_the_launcher_does() -> None:

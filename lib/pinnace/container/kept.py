@@ -15,7 +15,6 @@ from contextlib import suppress
 from pinnace import __version__, fields, paths
 from pinnace.basis import Basis
 from pinnace.container import probe
-from pinnace.container.backends import FUSE, SYSTEM_PATH
 from pinnace.container.plan import Plan
 from pinnace.errors import PinnaceError
 
@@ -40,7 +39,8 @@ def keep(template: Plan, asked: Iterable[tuple[str, bytes]], basis: Basis, lease
     """Write the entry of a start, if it may be repeated: ``asked`` says what it was (see ``of_run``)."""
     if not paths.FRONT or os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         return
-    _note_programs(template, basis)
+    basis.file(paths.EXECUTOR)
+    basis.file(paths.__file__)  # `make install` writes it each time
     now = int(time.time())
     repeatable = _REPEATABLE.issuperset(operation.name for operation in template.operations)
     if basis.obstacle or not repeatable or basis.until <= now or (lease is None) != (basis.lock is None):
@@ -88,25 +88,6 @@ def _checks(basis: Basis, now: int) -> Iterable[tuple[str, bytes]]:
     for path, state in basis.files.items():
         yield "file", _terminated(path, state)
     yield "plan", b""
-
-
-def _note_programs(template: Plan, basis: Basis) -> None:
-    """The programs of a plan, and the places where one would be found first."""
-    basis.file(paths.EXECUTOR)
-    basis.file(paths.__file__)  # `make install` writes it each time
-    for operation in template.operations:
-        if operation.name == "fuse-server":
-            basis.place(FUSE)
-            _note_program(os.fsdecode(operation.arguments[1]), basis)
-
-
-def _note_program(program: str, basis: Basis) -> None:
-    directory, name = os.path.split(program)
-    places = SYSTEM_PATH.split(":")
-    if directory in places:
-        for place in places[: places.index(directory)]:
-            basis.file(os.path.join(place, name))
-    basis.file(program)
 
 
 def _terminated(*texts: str) -> bytes:
