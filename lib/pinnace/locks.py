@@ -8,12 +8,15 @@ the file that is there now. A lock ends with its process, so that the next waite
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from pinnace.errors import StoreError
+
+#: No link is followed: whoever can write to a store could have another file made or locked.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -23,85 +26,81 @@ def held(path: str, *, waiting: Callable[[], None] | None = None) -> Iterator[No
     ``waiting`` is called once if somebody else has the lock. Raises StoreError if the file
     system cannot lock.
     """
-    lock = _acquire(path, waiting)
+    try:
+        descriptor = _acquired(path, waiting)
+    except OSError as error:
+        raise _refused(path, error) from None
     try:
         yield
     finally:
         # Before the release: afterwards the file may be another's.
-        if _is_current(lock, path):
+        if _is_current(descriptor, path):
             with suppress(OSError):
                 os.unlink(path)
-        lock.release()
+        os.close(descriptor)
 
 
 @contextmanager
 def held_if_free(path: str) -> Iterator[bool]:
-    """Like ``held`` without waiting: gives False, and holds nothing, if the lock is taken."""
-    import filelock  # not on the launch path
+    """Like ``held`` without waiting: gives False, and holds nothing, if the lock is taken.
 
-    lock = filelock.FileLock(path, timeout=0)
+    The file stays.
+    """
     try:
-        _refuse_link(path)
-        lock.acquire()
-    except filelock.Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError) as error:
+        descriptor = os.open(path, _FLAGS, 0o600)
+    except OSError as error:
         raise _refused(path, error) from None
     try:
-        yield _is_current(lock, path)
-    finally:
-        lock.release()
-
-
-def _acquire(path: str, waiting: Callable[[], None] | None) -> Any:
-    import filelock
-
-    while True:
-        lock = filelock.FileLock(path)
         try:
-            try:
-                _refuse_link(path)
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
+            free = _take(descriptor, fcntl.LOCK_NB) and _is_current(descriptor, path)
+        except OSError as error:
+            raise _refused(path, error) from None
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def _acquired(path: str, waiting: Callable[[], None] | None) -> int:
+    """The descriptor of the file at ``path``, locked. Raises OSError."""
+    while True:
+        descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            if not _take(descriptor, fcntl.LOCK_NB):
                 if waiting is not None:
                     waiting()
                     waiting = None
-                lock.acquire(timeout=-1, poll_interval=0.1)
-        except (OSError, NotImplementedError) as error:
-            raise _refused(path, error) from None
-        if _is_current(lock, path):
-            return lock
-        lock.release()
+                _take(descriptor)
+            if _is_current(descriptor, path):
+                return descriptor
+        except BaseException:  # also a signal that ends the wait
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
-def _refuse_link(path: str) -> None:
-    """Whoever can write to a store could have a file emptied: filelock opens it so before 3.20."""
-    if os.path.islink(path):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-
-
-def _refused(path: str, error: OSError | NotImplementedError) -> StoreError:
-    number = getattr(error, "errno", None)
-    return StoreError(
-        f"cannot lock {path}: {getattr(error, 'strerror', None) or error}",
-        hint="check the store's owner and mode, or set `store` to a directory of yours"
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS)
-        else "remove the link"
-        if number == errno.ELOOP
-        else "the store needs a file system with flock and free space",
-    )
-
-
-def _is_current(lock: Any, path: str) -> bool:
-    """Whether the locked file is still the one that ``path`` names."""
-    # The attribute moved into _context in filelock 3.11; there is no public name for it.
-    descriptor = getattr(getattr(lock, "_context", lock), "lock_file_fd", None)
-    if descriptor is None:
-        descriptor = getattr(lock, "_lock_file_fd", None)
-    if descriptor is None:
-        return True
+def _take(descriptor: int, how: int = 0) -> bool:
+    """Lock an open file. False: LOCK_NB was asked for, and somebody else has the lock."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_current(descriptor: int, path: str) -> bool:
+    """Whether the locked file is still the one that ``path`` names."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
+
+
+def _refused(path: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot lock {path}: {error.strerror or error}",
+        hint="check the store's owner and mode, or set `store` to a directory of yours"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        else "remove the link"
+        if error.errno == errno.ELOOP
+        else "the store needs a file system with flock and free space",
+    )

@@ -23,10 +23,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from integration.certificates import Authority
 from integration.registry import free_port, run
+from pinnace import locks
 
 VENV = Path(__file__).parents[2] / "build" / "pulp"
 PASSWORD = "secret"
@@ -35,7 +34,7 @@ _NOBODY = 65534
 
 def installed() -> Path:
     """The directory of Pulp's programs, which are installed if they are not there."""
-    with FileLock(f"{VENV}.lock"):
+    with locks.held(f"{VENV}.lock"):
         if not (VENV / "complete").exists():
             shutil.rmtree(VENV, ignore_errors=True)
             run(sys.executable, "-m", "venv", str(VENV))

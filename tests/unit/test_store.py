@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import stat
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -324,10 +328,50 @@ def test_a_lock_that_cannot_be_had_says_why_and_what_to_do(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, "refused here", "/a/path")
 
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     for held in (locks.held, locks.held_if_free):
         with pytest.raises(StoreError, match=f"lock: refused here; .*{hint}"), held(str(tmp_path / "lock")):
             pass
+
+
+def test_a_lock_is_its_owners_alone_and_leaves_no_file(tmp_path: Path) -> None:
+    with locks.held(str(tmp_path / "lock")):
+        assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+        with locks.held_if_free(str(tmp_path / "lock")) as free:
+            assert not free
+    assert not (tmp_path / "lock").exists()
+
+
+def test_who_waits_for_a_lock_says_so_and_gets_the_file_that_is_there_then(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    waits, taken = threading.Event(), []
+
+    def take() -> None:
+        with locks.held(path, waiting=waits.set), locks.held_if_free(path) as free:
+            taken.append(not free)
+
+    with locks.held(path):
+        other = threading.Thread(target=take)
+        other.start()
+        waits.wait()
+    other.join()
+    assert taken == [True] and not os.path.exists(path)
+
+
+def test_a_lock_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    script = "import sys; from pinnace import locks\nwith locks.held(sys.argv[1]): print(flush=True); input()"
+    environment = {"PYTHONPATH": str(Path(locks.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with locks.held(path, waiting=process.kill):
+            assert process.wait() != 0
 
 
 def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
