@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from fuzz import squash
 from fuzz.guard import files
 from pinnace import squashfs
 from pinnace.errors import ImageError, PinnaceError
-from pinnace.layers import Format, assemble, names, tar, tree
+from pinnace.layers import Format, assemble, names, tar, tree, unpacking
 from pinnace.layers.decompression import decompressed
 from pinnace.layers.filter import Filter
 from pinnace.layers.foreign import ForeignFile, adopt, fits
+from pinnace.layers.squash import storage_error
 from pinnace.layers.stream import ByteStream, EndOfStream
 from pinnace.squashfs import format as layout
 from pinnace.squashfs.reader import SquashFile
+from pinnace.store import removal
 
 #: Bytes that a compressed input may become before nobody looks any further.
 _PLAIN = 32 << 20
@@ -151,6 +154,32 @@ def foreign(data: bytes) -> None:
         with _no_errors():
             squashfs.check(target)
             verify([path], target, ForeignFile)
+
+
+def unpack(data: bytes) -> None:
+    """A file as plain directories: refused, or a tree of what was announced, with nothing outside of it."""
+    with files(squash.split(data)[0]) as (path,), _empty() as top, SquashFile(path) as file:
+        found = unpacking.survey(file)
+        if found.size > _PLAIN:
+            raise ImageError("it is too large")  # as whoever unpacks it says
+        target = os.path.join(top, "target")
+        os.mkdir(target)
+        try:
+            unpacking.unpack(file, found, target, workers=1)
+        except OSError as error:
+            raise storage_error(target, error) from None
+        names = [name for _, *lists in os.walk(os.fsencode(target)) for names in lists for name in names]
+        assert os.listdir(top) == ["target"] and len(names) <= found.names - 1
+
+
+@contextmanager
+def _empty() -> Iterator[str]:
+    """A directory in memory."""
+    top = tempfile.mkdtemp(dir="/dev/shm")
+    try:
+        yield top
+    finally:
+        removal.remove(top)
 
 
 @contextmanager

@@ -261,6 +261,7 @@ def write(place: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         found = {
             "layer": archives(), "image": images(Path(work)), "foreign": images(Path(work) / "foreign"),
+            "unpack": images(Path(work) / "unpack"),
             "compression": compressed(), "manifest": documents(), "record": records(), "archive": saved(),
             "text": texts(), "request": requests(), "credentials": secrets(),
         }  # fmt: skip

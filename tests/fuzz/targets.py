@@ -296,6 +296,7 @@ TARGETS = {
     "layer": Target(layers.layer, tars.mutated, tars.crossed, 16 << 10),
     "image": Target(layers.image, squash.mutated, squash.crossed, 64 << 10),
     "foreign": Target(layers.foreign, squash.mutated, squash.crossed, 64 << 10),
+    "unpack": Target(layers.unpack, squash.mutated, squash.crossed, 64 << 10),
     "compression": Target(layers.compression, largest=16 << 10),
     "manifest": Target(_manifest, _json, largest=8 << 10),
     "record": Target(_record, _json, largest=8 << 10),

@@ -81,6 +81,22 @@ def test_a_block_that_is_shorter_than_its_file_is_refused(
     assert "a data block has a wrong size" in refused(path, target)
 
 
+def test_a_block_far_behind_the_end_is_refused(build: Builder, tmp_path: Path, target: Path) -> None:
+    build.fragments = layout.FRAGMENT.pack((1 << 64) - 200, 100 | layout.STORED, 0)
+    file = build.add(layout.FILE, layout.BASIC_FILE.pack(0, 0, 0, 100))
+    path = build.write(tmp_path / "i", build.directory(build.listing((b"a", layout.FILE, file))))
+    assert "a data block is not in it" in refused(path, target)
+
+
+@pytest.mark.parametrize("link", [b"", b"a\0b"])
+def test_a_link_that_no_kernel_makes_is_refused(
+    link: bytes, build: Builder, tmp_path: Path, target: Path
+) -> None:
+    listing = build.listing((b"a", layout.SYMLINK, build.symlink(link)))
+    path = build.write(tmp_path / "i", build.directory(listing))
+    assert "impossible target" in refused(path, target) and not list(target.iterdir())
+
+
 def test_holes_take_nothing_and_are_none_of_the_size(build: Builder, tmp_path: Path, target: Path) -> None:
     file = build.file(blocks=10_000)
     path = build.write(tmp_path / "i", build.directory(build.listing((b"a", layout.FILE, file))))

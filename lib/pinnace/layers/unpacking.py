@@ -124,6 +124,8 @@ def _note(squash: SquashFile, found: Survey, first_names: dict[int, bytes], kind
     inode = squash.inode(position)
     if inode.kind != kind:
         raise squash.damaged("a directory and an inode contradict each other")
+    if kind == layout.SYMLINK and (not inode.target or b"\0" in inode.target):
+        raise squash.damaged("a symbolic link has an impossible target")
     if kind in layout.DEVICES:
         found.devices += 1
     elif inode.content is None:
@@ -299,6 +301,7 @@ class _Blocks:
     def __init__(self, squash: SquashFile, stop: Event) -> None:
         self._squash = squash
         self._stop = stop
+        self._length = os.fstat(squash.fileno()).st_size
         self._block_size = squash.superblock.block_size
         self._decompress = decompressor(layout.COMPRESSORS[squash.superblock.compressor])
         self._fragments: dict[int, bytes] = {}
@@ -333,7 +336,12 @@ class _Blocks:
     def _block(self, place: int, size: int, length: int | None = None) -> bytes:
         """A data block, which has to become ``length`` bytes if that is known."""
         stored = size & (layout.STORED - 1)
-        raw = os.pread(self._squash.fileno(), stored, place)
+        if place + stored > self._length:
+            raise self._squash.damaged("a data block is not in it")
+        try:
+            raw = os.pread(self._squash.fileno(), stored, place)
+        except OSError as error:
+            raise ImageError(f"cannot read {self._squash.path}: {error.strerror}") from None
         try:
             plain = raw if size & layout.STORED else self._decompress(raw)
         except Exception as error:  # each library has its own
