@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "descriptors.h"
 #include "error.h"
 #include "fields.h"
 #include "fuse.h"
@@ -536,17 +537,6 @@ static int execute(int plan_fd, struct error *err)
 		timings_add(&executor.timings, &operation);
 	}
 	return 0;
-}
-
-/* Else what is opened next would be one that the caller has closed. The command finds it closed again. */
-static void occupy_standard_descriptors(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	cleanup_close_fd(&fd);
 }
 
 int main(int argc, char **argv)

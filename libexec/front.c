@@ -17,6 +17,7 @@
 #include "asked.h"
 #include "cleanup.h"
 #include "compose.h"
+#include "descriptors.h"
 #include "error.h"
 #include "kept.h"
 #include "lease.h"
@@ -95,17 +96,6 @@ static void start_as_before(int argc, char **argv)
 	}
 	kept_release(&kept);
 	asked_release(&asked);
-}
-
-/* Else what is opened next would be one that the caller has closed. */
-static void occupy_standard_descriptors(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	cleanup_close_fd(&fd);
 }
 
 int main(int argc, char **argv)
