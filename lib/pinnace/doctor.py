@@ -48,6 +48,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _modules,
         lambda: _store(settings["store"]),
         *(partial(_additional_store, root) for root in settings["additional_stores"]),
+        *(partial(_node_store, place) for place in [settings["node_store"]] if place),
         _slurm,
     )
     for check in checks:
@@ -159,6 +160,14 @@ def _additional_store(root: str) -> Finding:
         return Finding("additional store", True, root)
     hint = "mend it, or take it out of additional_stores"
     return Finding("additional store", False, f"{root} is not used: {problem}", hint, required=False)
+
+
+def _node_store(place: str) -> Finding:
+    if os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK):
+        free = shutil.disk_usage(place).free
+        return Finding("node store", True, f"{place}, {free / (1 << 30):.1f} GiB free")
+    message = f"images are not copied: {place} is missing, or you cannot write to it"
+    return Finding("node store", False, message, "mkdir -m 1777 (as root)", required=False)
 
 
 def _slurm() -> Finding:

@@ -18,7 +18,7 @@ import pytest
 from eyes import Eyes
 from integration.registry import run
 from integration.site import Lines
-from pinnace import config, filesystems, locks, resolve
+from pinnace import config, doctor, filesystems, locks, resolve
 from pinnace.layers import Format
 from pinnace.reference import parse
 from pinnace.resolve import Found
@@ -301,6 +301,14 @@ def test_a_directory_of_somebody_else_is_not_used(node: Node) -> None:
 def test_a_directory_that_is_not_there_is_one_line(node: Node) -> None:
     found = node.find(node_store=str(node.base / "nowhere"))
     assert found.path == str(node.file) and "No such file or directory" in node.progress.lines[-1]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_doctor_looks_at_the_place(there: bool, node: Node) -> None:
+    place = str(node.disk if there else node.base / "nowhere")
+    settings = config.load(node.environment(node_store=place), directory=str(node.base))
+    (found,) = (finding for finding in doctor.examine(settings) if finding.name == "node store")
+    assert found.ok == there and place in found.message
 
 
 def test_a_copy_that_the_disk_has_changed_is_not_used(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
