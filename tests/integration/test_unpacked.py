@@ -351,6 +351,30 @@ def test_for_the_quota_trees_go_before_images_and_count(site: Site) -> None:
     assert report.trees == 1 and report.images == [] and report.before - report.after == size
 
 
+def test_unpacking_keeps_the_quota_as_a_pull_does(site: Site) -> None:
+    other = site.find("./image.sqsh")
+    end(other)
+    found = site.find(gc_quota="100K")
+    assert len(site.trees()) == 1 and Path(found.tree or "").exists() and not Path(other.tree or "").exists()
+    assert "its quota is 100.0 KiB; images that stay: 1 in use" in site.progress.lines[-1]
+    end(found)
+
+
+def test_a_removal_that_is_killed_leaves_no_tree_and_the_next_run_ends_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    site.tree()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("pinnace.store.trees.removal.remove", killed)
+        site.collect()
+    assert site.trees() == [] and list((site.root / "tmp").iterdir())
+    site.collect()
+    assert site.leftovers() == []
+
+
 def test_a_dry_run_removes_nothing(site: Site) -> None:
     site.tree()
     report = site.collect(dry_run=True)
