@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pinnace import pulls, supply
 from pinnace import reference as references
@@ -14,9 +15,11 @@ from pinnace.layers import Format
 from pinnace.progress import Progress
 from pinnace.reference import Reference
 from pinnace.sources import local, locations, platforms
-from pinnace.store import Image, Store, archive
+from pinnace.store import Image, Store
 from pinnace.store.leases import Lease
-from pinnace.store.retention import Jobs
+
+if TYPE_CHECKING:
+    from pinnace.store.retention import Jobs
 
 
 def fetch(
@@ -78,6 +81,8 @@ def take(
     ``-`` is such an archive on standard input, and ``name`` what the only image is to be called. Raises
     what ``fetch`` raises.
     """
+    from pinnace.store import archive  # most images come from elsewhere
+
     called = _checked(name) if name else None
     known = supply.catalogue(store, settings)
     form = Format.of(settings, streams=1)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from pinnace import config, imports, progress
 from pinnace.errors import PinnaceError, UsageError
 from pinnace.layers import Format
-from pinnace.slurm import jobs
-from pinnace.store import Store, lone, output
+from pinnace.store import Store, output
 from pinnace.store.leases import Lease
+
+if TYPE_CHECKING:
+    from pinnace.store.retention import Queue
 
 
 @click.command(
@@ -62,7 +65,7 @@ def pull(
                     store=store,
                     settings=settings,
                     hold=lease.take,
-                    jobs=jobs.queue,
+                    jobs=_jobs,
                     progress=lambda: progress.for_stream(quiet=quiet, as_json=as_json),
                     name=name,
                     platform=platform,
@@ -72,6 +75,8 @@ def pull(
                     click.echo(json.dumps({"event": "error", **error.as_dict()}))
                 raise
             if path:
+                from pinnace.store import lone
+
                 form = Format.of(settings, streams=1)
                 lone.write(image, output.target(path, reference), form, force=force)
         if as_json:
@@ -79,3 +84,10 @@ def pull(
             click.echo(json.dumps({"event": "image", **facts}))
         elif not quiet:
             click.echo(reference.with_digest(image.digest))
+
+
+def _jobs() -> Queue | None:
+    """The jobs that Slurm has, which are asked for if the store is beyond its quota alone."""
+    from pinnace.slurm import jobs
+
+    return jobs.queue()

@@ -1,24 +1,24 @@
-"""The source that a location means: the one place that knows all of them."""
+"""The source that a location means: the one place that knows all of them.
+
+Each is imported when it is meant: all of them take longer than a small pull.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from pinnace import squashfs
 from pinnace.errors import ImageError, ReferenceError  # noqa: A004 - the field's own word
-from pinnace.layers import Format, foreign, tar
+from pinnace.layers import Format, tar
 from pinnace.layers.squash import storage_error
 from pinnace.layers.stream import ByteStream
 from pinnace.reference import Reference, parse
-from pinnace.sources import LocalSource, directory, docker_archive, layout, locations, rootfs
+from pinnace.sources import LocalSource, layout, locations
 from pinnace.sources.archive import Archive, File
 from pinnace.sources.blobs import Directory
 from pinnace.sources.locations import Location
-from pinnace.sources.squash_file import SquashFileSource
 
 _SQUASHFS = b"hsqs"
 #: What the top of an archive of images may hold, besides layers called after their digests.
@@ -41,17 +41,16 @@ def open_source(
     file = _stdin(spool) if location.path == locations.STDIN else File.open(location.path)
     transport = location.transport or _sniff(file)
     if transport == "sqsh":
-        if location.path == locations.STDIN:
-            raise ImageError("a squashfs file cannot come from standard input", hint="give its path")
-        if form is not None and foreign.fits(location.path, form):
-            return SquashFileSource(location.path)
-        squashfs.check(location.path)
-        return rootfs.SquashTree(location.path).source()
+        return _squash_file(location.path, form)
     if transport == "tar":
+        from pinnace.sources import rootfs
+
         return rootfs.archive(file)
     archive = Archive(file)
     if transport == "oci-archive":
         return layout.LayoutSource(archive, location.image)
+    from pinnace.sources import docker_archive
+
     return docker_archive.source(archive, location.image)
 
 
@@ -72,6 +71,19 @@ def reference_of(location: Location, source: LocalSource) -> Reference:
         return parse(fallback)
 
 
+def _squash_file(path: str, form: Format | None) -> LocalSource:
+    from pinnace import squashfs
+    from pinnace.layers import foreign
+    from pinnace.sources import rootfs, squash_file
+
+    if path == locations.STDIN:
+        raise ImageError("a squashfs file cannot come from standard input", hint="give its path")
+    if form is not None and foreign.fits(path, form):
+        return squash_file.SquashFileSource(path)
+    squashfs.check(path)
+    return rootfs.SquashTree(path).source()
+
+
 def _directory(location: Location, note: Callable[[str], None]) -> LocalSource:
     path = location.path
     is_layout = os.path.exists(os.path.join(path, layout.MARKER))
@@ -79,6 +91,8 @@ def _directory(location: Location, note: Callable[[str], None]) -> LocalSource:
     if transport == "oci":
         return layout.LayoutSource(Directory(path), location.image)
     if transport == "dir":
+        from pinnace.sources import directory, rootfs
+
         noted: set[str] = set()
 
         def once(text: str) -> None:  # the tree is read twice
@@ -107,8 +121,9 @@ def _sniff(file: File) -> str:
     except ImageError:
         pass
     else:
-        archive = Archive(file)
-        return "docker-archive" if docker_archive.MANIFEST in archive else "oci-archive"
+        from pinnace.sources import docker_archive
+
+        return "docker-archive" if docker_archive.MANIFEST in Archive(file) else "oci-archive"
     raise ImageError(
         f"{file.name} is neither a tar archive nor a squashfs file",
         hint="give an archive of skopeo, docker or podman, a root file system, or a .sqsh",
@@ -118,6 +133,8 @@ def _sniff(file: File) -> str:
 
 def _stdin(spool: str) -> File:
     """Standard input as a file that has no name, and so goes with this process."""
+    import tempfile
+
     if sys.stdin is None or sys.stdin.isatty():
         raise ImageError("standard input is a terminal", hint="pipe an archive into the command")
     stream: BinaryIO = sys.stdin.buffer

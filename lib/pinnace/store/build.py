@@ -6,7 +6,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -235,7 +234,8 @@ def workspace(store: Store, form: Format) -> Iterator[Workspace]:
     with locks.held(os.path.join(store.root, "locks", "tmp")):
         remove_abandoned(store.root)
         try:
-            directory = tempfile.mkdtemp(prefix=_PREFIX, dir=top)
+            directory = os.path.join(top, _PREFIX + os.urandom(8).hex())
+            os.mkdir(directory, 0o700)
         except OSError as error:
             raise storage_error(os.path.join(top, "x"), error) from None
         owner = locks.held(os.path.join(directory, _OWNER))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -88,6 +87,8 @@ def unfinished(directory: str) -> Iterator[str]:
 
 def _held(directory: str) -> tuple[str, int | None]:
     """A new file, and the descriptor that tells others that it is somebody's."""
+    import tempfile  # few pulls write a file as well
+
     while True:
         descriptor, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=directory)
         os.close(descriptor)
