@@ -136,7 +136,7 @@ def _overlay(settings: Settings) -> Finding:
 
 
 def _modules() -> Finding:
-    names = ("click", "requests", "filelock", "rich", "zstandard")
+    names = ("click", "requests", "rich", "zstandard")
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if not missing:
         return Finding("Python", True, f"{platform.python_version()} with all that pulling images needs")
