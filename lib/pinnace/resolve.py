@@ -10,9 +10,8 @@ from pinnace import digest as digests
 from pinnace import reference, squashfs, supply
 from pinnace.config import Settings
 from pinnace.errors import PinnaceError
-from pinnace.store import Store, copies, leases, unpacked
+from pinnace.store import Image, Store, leases
 from pinnace.store.leases import Lease
-from pinnace.store.unpacked import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def find(
         if not unpack:
             path = _near(path, settings, lease, progress)
             return Found(path, lease=lease.descriptor, foreign_ids=not squashfs.is_all_root(path))
-        made = _tree(Source.of_file(path), store, settings, lease, progress, jobs)
+        made = _tree(path, store, settings, lease, progress, jobs)
         return Found(path, lease=lease.descriptor, tree=made)
     image = supply.ensure(
         reference.parse(text),
@@ -80,7 +79,7 @@ def find(
     # The image is held until its tree, or its copy, is.
     path, tree = image.path, None
     if unpack:
-        tree = _tree(Source.of_image(image), store, settings, lease, progress, jobs)
+        tree = _tree(image, store, settings, lease, progress, jobs)
     else:
         job_leases = leases.job_leases(image.store, digests.hex_of(image.digest))
         path = _near(path, settings, lease, progress, job_leases)
@@ -95,6 +94,10 @@ def _near(
     job_leases: str = "",
 ) -> str:
     """The copy on this node of the file at ``path``, made if need be; ``path`` if there is to be none."""
+    if not settings["node_store"]:
+        return path
+    from pinnace.store import copies
+
     copy = copies.wanted(path, settings)
     if copy is None:
         return path
@@ -115,14 +118,18 @@ def _near(
 
 
 def _tree(
-    source: Source,
+    what: Image | str,
     store: Store,
     settings: Settings,
     lease: Lease,
     progress: Callable[[], Progress] | None,
     jobs: Jobs | None,
 ) -> str:
-    """The user's tree of ``source``, unpacked if need be, held by ``lease``."""
+    """The user's tree of an image, or of the file at a path, unpacked if need be, held by ``lease``."""
+    from pinnace.store import unpacked
+    from pinnace.store.unpacked import Source
+
+    source = Source.of_file(what) if isinstance(what, str) else Source.of_image(what)
     found = unpacked.take(store, source, lease)
     if found is not None:
         return found

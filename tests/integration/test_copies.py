@@ -227,7 +227,7 @@ class Leave:
 
 
 def test_what_is_killed_leaves_nothing_to_the_next(node: Node) -> None:
-    process = start(node, "import os; from pinnace.store import copying; os.fsync = lambda _: input()")
+    process = start(node, "import os, signal; os.fsync = lambda _: signal.pause()")
     while not list(node.own.glob("*.part")):
         assert process.poll() is None
         time.sleep(0.01)

@@ -46,9 +46,9 @@ class Wanted(NamedTuple):
 
 
 def wanted(path: str, settings: Settings) -> Wanted | None:
-    """The copy that is to be used instead of the file at ``path``; None: none is."""
-    place, when = settings["node_store"], settings["copy_up"]
-    if not place or when == NEVER:
+    """The copy in ``node_store`` that is to be used instead of the file at ``path``; None: none is."""
+    when = settings["copy_up"]
+    if when == NEVER:
         return None
     path = os.path.realpath(path)
     try:
@@ -59,7 +59,7 @@ def wanted(path: str, settings: Settings) -> Wanted | None:
         status.st_size > settings["copy_up_max"] or not filesystems.is_network(status.st_dev)
     ):
         return None
-    directory = os.path.join(place, f"pinnace-{os.geteuid()}")
+    directory = os.path.join(settings["node_store"], f"pinnace-{os.geteuid()}")
     return Wanted(path, status.st_size, status.st_dev, identity.of(path, status), directory)
 
 
