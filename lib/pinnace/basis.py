@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: The state of a path at which there is nothing.
 ABSENT = "absent"
@@ -26,8 +26,7 @@ _TICK, _COARSE_TICK = 20_000_000, 2_000_000_000
 _SECOND = 1_000_000_000
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(NamedTuple):
     """A file whose shared flock(2) keeps an image, and what has to be there once it is locked.
 
     ``job`` is the beginning of the path of a job's lease, to which job and cluster are added; empty

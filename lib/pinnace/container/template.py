@@ -7,14 +7,13 @@ start, ``libexec/compose.c`` when a kept plan is used again (docs/protocol.md, "
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pinnace.container.plan import Plan
 from pinnace.phases import Phases
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """What one start has of its own.
 
     ``lease`` is the descriptor that keeps the image; ``words`` the command, empty for the image's own;
@@ -25,8 +24,8 @@ class Start:
     lease: int | None = None
     words: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
-    host: Mapping[str, str] = field(default_factory=dict)
-    phases: Phases = field(default_factory=Phases)
+    host: Mapping[str, str] = {}
+    phases: Phases | None = None
 
 
 def complete(template: Plan, start: Start) -> Plan:
@@ -38,7 +37,8 @@ def complete(template: Plan, start: Start) -> Plan:
             if start.lease is not None:
                 plan.add("lease", start.lease)
         elif name == "timings":
-            plan.add("timings", *start.phases.arguments())
+            if start.phases is not None:
+                plan.add("timings", *start.phases.arguments())
         elif name == "pass-default":
             variable = arguments[0].decode()
             if variable in start.host:
