@@ -344,7 +344,7 @@ static int do_read_only(struct executor *executor, const struct field *operation
 static int do_pivot(struct executor *executor, const struct field *operation, struct error *err)
 {
 	(void)operation;
-	return rootfs_pivot(executor->root, err);
+	return rootfs_pivot(executor->root, err) < 0 ? -1 : keeper_ready(&executor->keeper, err);
 }
 
 static int do_hand_over(struct executor *executor, const struct field *operation, struct error *err)

@@ -37,6 +37,9 @@ int keeper_start(struct keeper *keeper, const struct held *held, struct error *e
 int keeper_serve(const struct keeper *keeper, const char *arguments, size_t length, int device, int namespace,
 		 struct error *err);
 
+/* The container is complete: from now on a server that dies is worth a word. */
+int keeper_ready(const struct keeper *keeper, struct error *err);
+
 /* A descriptor that becomes readable, or hangs up, when the container ends. */
 int keeper_end(const struct keeper *keeper, int end, struct error *err);
 
