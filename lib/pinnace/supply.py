@@ -89,7 +89,7 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
     from pinnace.reference import is_path, parse
 
     if is_path(text):
-        return {"path": text, **asdict(squashfs.check(text))}
+        return {"path": text, **squashfs.check(text)._asdict()}
     store = catalogue(Store(settings["store"]), settings)
     image = recorded(store, parse(text), platform)
     return {**asdict(image), "store": image.store}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,14 +75,13 @@ class Builder:
                 block = text[start : start + 8192]
                 content += struct.pack("<H", len(block) | 0x8000) + block
         content += layout.POSITION.pack(tables[2]) + layout.POSITION.pack(tables[3])
-        superblock = replace(
-            Superblock.empty(6, BLOCK_SIZE),
+        superblock = Superblock.empty(6, BLOCK_SIZE)._replace(
             flags=layout.NO_XATTRS, ids=1, inodes=1, fragments=len(self.fragments) // 16,
             root=reference_of(top), size=len(content), inode_table=tables[0], directory_table=tables[1],
             fragment_table=len(content) - 16, id_table=len(content) - 8,
             export_table=layout.NO_TABLE, xattr_table=layout.NO_TABLE,
         )  # fmt: skip
-        content[: layout.SUPERBLOCK.size] = replace(superblock, **changes).pack()
+        content[: layout.SUPERBLOCK.size] = superblock._replace(**changes).pack()
         path.write_bytes(content)
         return str(path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace.config import Settings
@@ -21,8 +21,7 @@ from pinnace.layers.stream import ByteStream, EndOfStream
 _ANYWAY = 4 << 30
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a layer may cost.
 
     ``unpacked`` is the bytes of its tar stream, ``setting`` what to raise if they are meant.

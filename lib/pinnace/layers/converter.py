@@ -54,7 +54,7 @@ class Converter:
         """As ``conversion.convert``; what ``chunks`` raises is raised here as well."""
         process = self._process = self._process or _started()
         try:
-            request = {"diff_id": diff_id, "target": target, "form": asdict(form), "limits": asdict(limits)}
+            request = {"diff_id": diff_id, "target": target, "form": asdict(form), "limits": limits._asdict()}
             going = _sent(process, json.dumps(request).encode() + b"\n")
             while going and (chunk := next(chunks, None)) is not None:
                 if chunk:

@@ -17,14 +17,12 @@ synthetic.py       the manifests that they get
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pinnace.reference import Reference
 
 
-@dataclass(frozen=True)
-class LayerBlob:
+class LayerBlob(NamedTuple):
     """One layer as its source stores it.
 
     ``digest`` and ``size`` (bytes) are those of the compressed blob, ``diff_id`` is the digest
@@ -38,8 +36,7 @@ class LayerBlob:
     media_type: str = ""
 
 
-@dataclass(frozen=True)
-class SourceImage:
+class SourceImage(NamedTuple):
     """One image for one platform as its source describes it.
 
     ``source_digest`` belongs to what ``reference`` names, an index perhaps; ``digest`` to the

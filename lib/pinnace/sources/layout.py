@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace.errors import ImageError
@@ -19,8 +19,7 @@ _TAG = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """A manifest or index that was read from a layout (a ``manifests.RawManifest``)."""
 
     content: bytes

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace.errors import ImageError
 
@@ -28,8 +28,7 @@ _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})$")
 _SUFFIXES = re.compile(r"(\.(tar|tgz|oci|docker|sqsh|squashfs|sqfs|gz|zst|zstd|tzst|img))+$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """``transport`` is empty if the content has to tell. ``image`` is a tag, digest or name, or empty."""
 
     transport: str

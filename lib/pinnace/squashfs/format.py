@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
 
 MAGIC = 0x73717368
@@ -48,8 +47,7 @@ XATTR_ELSEWHERE = 0x100
 COMPRESSORS = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 
 
-@dataclass(frozen=True)
-class Superblock:
+class Superblock(NamedTuple):
     """All of it. Positions are bytes from the file's start."""
 
     inodes: int

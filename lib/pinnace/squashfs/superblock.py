@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace import unnoticed
 from pinnace.errors import ImageError
@@ -17,8 +17,7 @@ _HINT = "give a squashfs file or a reference such as ubuntu:24.04; `pinnace pull
 _ROOT_ALONE = b"\4\x80" + bytes(4)
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """What a squashfs file says of itself. Sizes in bytes."""
 
     inodes: int

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace.basis import Basis
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from pinnace.layers import Format
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """What ``Store.remove`` did: whether an image went with its reference, and the bytes that were freed."""
 
     image: str | None
