@@ -93,12 +93,15 @@ def _near(
     progress: Callable[[], Progress] | None,
     job_leases: str = "",
 ) -> str:
-    """The copy on this node of the file at ``path``, made if need be; ``path`` if there is to be none."""
+    """The copy on this node of the file at ``path``, made if need be; ``path`` if there is to be none.
+
+    Jobs' leases of an image of a store are at ``job_leases``.
+    """
     if not settings["node_store"]:
         return path
     from pinnace.store import copies
 
-    copy = copies.wanted(path, settings)
+    copy = copies.wanted(path, settings, leased=bool(job_leases))
     if copy is None:
         return path
     found = copies.take(copy, lease, settings.basis, job_leases)

@@ -172,6 +172,8 @@ def test_an_image_of_a_store_is_copied_and_kept_for_the_job(node: Node) -> None:
     assert [path.name for path in (node.share / "store/leases").iterdir()] == [f"{'1' * 64}-7-c"]
     with leases.alone(image.path) as alone:
         assert alone  # the container needs no more than its copy
+    os.utime(image.path, ns=(0, os.stat(image.path).st_mtime_ns))
+    assert node.find("h.io/a:1").path == found.path  # each use of an image is noted in its file
     with leases.alone(found.path) as alone:
         assert not alone
 

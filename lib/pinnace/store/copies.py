@@ -27,7 +27,7 @@ ALWAYS, NEVER = "always", "never"
 class Wanted(NamedTuple):
     """A copy of the file at ``source`` of ``size`` bytes on the file system ``device``, called ``name``.
 
-    ``directory`` is the user's own on the node.
+    ``directory`` is the user's own on the node. ``leased``: the file is a store's.
     """
 
     source: str
@@ -35,6 +35,7 @@ class Wanted(NamedTuple):
     device: int
     name: str
     directory: str
+    leased: bool
 
     @property
     def path(self) -> str:
@@ -45,8 +46,11 @@ class Wanted(NamedTuple):
         return os.path.join(self.directory, f"{self.name}.json")
 
 
-def wanted(path: str, settings: Settings) -> Wanted | None:
-    """The copy in ``node_store`` that is to be used instead of the file at ``path``; None: none is."""
+def wanted(path: str, settings: Settings, *, leased: bool) -> Wanted | None:
+    """The copy in ``node_store`` that is to be used instead of the file at ``path``; None: none is.
+
+    ``leased``: the file is a store's.
+    """
     when = settings["copy_up"]
     if when == NEVER:
         return None
@@ -60,7 +64,9 @@ def wanted(path: str, settings: Settings) -> Wanted | None:
     ):
         return None
     directory = os.path.join(settings["node_store"], f"pinnace-{os.geteuid()}")
-    return Wanted(path, status.st_size, status.st_dev, identity.of(path, status), directory)
+    return Wanted(
+        path, status.st_size, status.st_dev, identity.of(path, status, leased=leased), directory, leased
+    )
 
 
 def take(copy: Wanted, lease: Lease, basis: Basis, jobs: str = "") -> str | None:

@@ -123,7 +123,7 @@ def _copied(copy: Wanted, part: str) -> str:
             while view:
                 view = view[target.write(view) :]
         os.fsync(target.fileno())
-        if identity.of(copy.source, os.fstat(source.fileno())) != copy.name:
+        if identity.of(copy.source, os.fstat(source.fileno()), leased=copy.leased) != copy.name:
             raise StoreError(f"{copy.source} was changed while it was read", identifier="source-changed")
         # What is read now comes from the disk.
         os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
