@@ -41,9 +41,27 @@ int keeper_serve(const struct keeper *keeper, const char *arguments, size_t leng
 	return ask(keeper, SERVE, arguments, length, descriptors, namespace < 0 ? 1 : 2, err);
 }
 
+/* By now it has ended: nobody waited for it while there was something to do. */
+static int wait_for_starter(pid_t starter, struct error *err)
+{
+	int status;
+
+	while (waitpid(starter, &status, 0) < 0) {
+		if (errno == ECHILD)
+			return 0; /* SIGCHLD is ignored; a keeper that is not there is noticed when it is asked */
+		if (errno != EINTR)
+			return error_set(err, errno, "cannot wait for the container's keeper");
+	}
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return error_set(err, 0, "cannot start the container's keeper");
+	return 0;
+}
+
 int keeper_ready(const struct keeper *keeper, struct error *err)
 {
-	return keeper->control < 0 ? 0 : ask(keeper, READY, "", 0, NULL, 0, err);
+	if (keeper->control < 0)
+		return 0;
+	return wait_for_starter(keeper->starter, err) < 0 ? -1 : ask(keeper, READY, "", 0, NULL, 0, err);
 }
 
 int keeper_end(const struct keeper *keeper, int end, struct error *err)
@@ -74,7 +92,7 @@ int keeper_layer(const struct keeper *keeper, const struct layer *layer, struct 
 int keeper_start(struct keeper *keeper, const struct held *held, struct error *err)
 {
 	cleanup_close int command = sys_pidfd_open(getpid()), near = -1, far = -1;
-	int ends[2], status;
+	int ends[2];
 	pid_t child;
 
 	if (command < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -97,16 +115,7 @@ int keeper_start(struct keeper *keeper, const struct held *held, struct error *e
 			_exit(0);
 		}
 	}
-	while (waitpid(child, &status, 0) < 0) {
-		if (errno == ECHILD) {
-			status = 0; /* SIGCHLD is ignored; a keeper that is not there is noticed when it is asked */
-			break;
-		}
-		if (errno != EINTR)
-			return error_set(err, errno, "cannot wait for the container's keeper");
-	}
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return error_set(err, 0, "cannot start the container's keeper");
+	keeper->starter = child;
 	keeper->control = steal_fd(&near);
 	return 0;
 }

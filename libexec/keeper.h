@@ -6,6 +6,7 @@
 #define PINNACE_KEEPER_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "error.h"
 #include "layer.h"
@@ -19,7 +20,8 @@ struct held {
 };
 
 struct keeper {
-	int control; /* what it is asked for goes here; -1: there is none */
+	int control;   /* what it is asked for goes here; -1: there is none */
+	pid_t starter; /* the child that forked it */
 };
 
 #define KEEPER_NONE { .control = -1 }
@@ -37,7 +39,7 @@ int keeper_start(struct keeper *keeper, const struct held *held, struct error *e
 int keeper_serve(const struct keeper *keeper, const char *arguments, size_t length, int device, int namespace,
 		 struct error *err);
 
-/* The container is complete: from now on a server that dies is worth a word. */
+/* The container is complete: from now on a server that dies is worth a word. No child is left of the start. */
 int keeper_ready(const struct keeper *keeper, struct error *err);
 
 /* A descriptor that becomes readable, or hangs up, when the container ends. */
