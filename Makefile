@@ -66,7 +66,7 @@ lint: prepare ## Check style, types and the order of the packages
 	$(venv)/mypy
 	PYTHONPATH=lib $(venv)/lint-imports --cache-dir build/import-linter
 
-bench: prepare ## Measure starts and pulls beside other tools (PEERS="crun podman charliecloud-builder" ARGS="starts pulls")
+bench: prepare ## Measure starts and pulls beside other tools (PEERS="crun podman" ARGS="starts pulls")
 	tests/prepare bubblewrap charliecloud-runtime $(PEERS)
 	cd tests && $(sudo) ../$(venv)/python -m bench.run $(ARGS)
 

@@ -49,10 +49,10 @@ def _subjects(place: Path, reference: str, layout: Path) -> dict[str, dict[str, 
         _ENROOT: _shell(_packed(place, copy, layout, field.ENROOT)),
         "skopeo copy, umoci unpack": _shell(f"{copy} oci:{place}/layout:latest && {unpack}"),
         "podman pull": _shell(f"{field.podman(place)} pull --quiet --tls-verify=false docker://{name}"),
-        "ch-image pull, ch-convert": _shell(
-            f"ch-image --tls-no-verify --no-cache pull {name} && "
-            f"ch-convert -i ch-image -o squash {name} {place}/out.sqsh",
-            CH_IMAGE_STORAGE=f"{place}/charliecloud",
+        # Charliecloud pulls by https alone, so umoci does it.
+        "skopeo copy, umoci unpack, ch-convert": _shell(
+            f"{copy} oci:{place}/layout:latest && {unpack} && "
+            f"ch-convert -i dir -o squash {place}/unpacked/rootfs {place}/out.sqsh",
             USER="root",
         ),
     }

@@ -53,7 +53,8 @@ def measure(site: Site, rounds: int) -> Report:
     tables[-1].notes += _verdicts(found)
     shown = "; ".join(f"{name}: {size / _MEBIBYTE:.0f}" for name, size in sizes.items())
     tables[-1].notes.append(f"MiB of the image's file: {shown}")
-    return Report(tables, series_of({", ".join(key): entry for key, entry in found.items()}))
+    keys = [(name, load, state) for name in ways for load in _LOADS for state in (_COLD, _WARM)]
+    return Report(tables, series_of({", ".join(key): found[key] for key in keys}))
 
 
 def _install_lz4(site: Site) -> None:

@@ -13,6 +13,8 @@ from bench.containers import Image, Way
 from bench.measure import Series
 from bench.report import Report, Table, summary
 from bench.site import Site
+from cluster.cluster import wait_until
+from cluster.users import ADA
 
 _CONTAINERS = 32
 _PROGRAM = "python3"
@@ -20,8 +22,16 @@ _PROGRAM = "python3"
 _SCRIPT = "import numpy, sys; print(flush=True); sys.stdin.read()"
 _CACHES = Path("/proc/sys/vm/drop_caches")
 _MEBIBYTE = 1 << 20
-#: Of all processes: what is theirs alone, with their part of what is shared; and the kernel's.
-_COLUMNS = ("programs, PSS", "programs, USS", "servers", "servers, PSS", "servers, USS", "page cache", "slab")
+#: Of all processes: with their part of what is shared (PSS), what is theirs alone (USS); the kernel's.
+_COLUMNS = (
+    "programs, PSS",
+    "programs, USS",
+    "servers",
+    "servers, PSS",
+    "servers, USS",
+    "page cache",
+    "kernel",
+)
 
 
 def measure(site: Site, rounds: int) -> Report:
@@ -46,14 +56,14 @@ def measure(site: Site, rounds: int) -> Report:
 def _once(site: Site, way: Way) -> dict[str, float]:
     """Values by column. Raises RuntimeError if a container does not start."""
     site.run(*way.words, "true", env=way.environment)  # what is made once has been made
-    with ExitStack() as stack:
+    with _Group() as group, ExitStack() as stack:
+        # What others have read would not be counted.
         os.sync()
         _CACHES.write_text("3")
-        kernel, others = _kernel(), set(site.cluster.node_processes(site.cluster.login))
+        others = set(site.cluster.node_processes(site.cluster.login))
         for _ in range(_CONTAINERS):
-            stack.enter_context(_container(site, way))
-        caches = {name: value - kernel[name] for name, value in _kernel().items()}
-        sums = dict.fromkeys(_COLUMNS, 0.0)
+            stack.enter_context(_container(site, way, group))
+        sums = {**dict.fromkeys(_COLUMNS, 0.0), **group.kernel()}
         for process, words in site.cluster.node_processes(site.cluster.login).items():
             if process in others:
                 continue
@@ -62,14 +72,56 @@ def _once(site: Site, way: Way) -> dict[str, float]:
             sums["servers"] += kind == "servers"
             for name in ("PSS", "USS"):
                 sums[f"{kind}, {name}"] += sizes[name]
-        return {**sums, **caches}
+        return sums
+
+
+class _Group:
+    """A control group of its own: what is in it has its page cache and kernel memory counted."""
+
+    def __init__(self) -> None:
+        first = Path("/sys/fs/cgroup/memory")  # version 1 has a hierarchy for memory
+        self._first = first.is_dir()
+        self._path = (first if self._first else first.parent) / f"bench-{os.getpid()}"
+
+    def __enter__(self) -> _Group:
+        self._path.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wait_until(self._removed, what="the end of all containers")
+
+    def _removed(self) -> bool:
+        try:
+            self._path.rmdir()
+        except OSError:
+            return False
+        return True
+
+    def entering(self) -> list[str]:
+        """What runs a command of root's in it."""
+        return ["sh", "-c", f'echo 0 > {self._path}/cgroup.procs && exec "$@"', "sh"]
+
+    def kernel(self) -> dict[str, float]:
+        """Bytes of page cache, and of what the kernel itself has for what is in it."""
+        lines = (self._path / "memory.stat").read_text().splitlines()
+        values = {name: float(value) for name, value in (line.split() for line in lines)}
+        if self._first:
+            used = float((self._path / "memory.kmem.usage_in_bytes").read_text())
+            return {"page cache": values["cache"], "kernel": used}
+        return {"page cache": values["file"], "kernel": values["kernel"]}
 
 
 @contextmanager
-def _container(site: Site, way: Way) -> Iterator[None]:
+def _container(site: Site, way: Way, group: _Group) -> Iterator[None]:
     """A container whose program has loaded what it needs."""
+    groups = ",".join(map(str, ADA.gids))
+    as_user = ["setpriv", f"--reuid={ADA.uid}", f"--regid={ADA.gid}", f"--groups={groups}"]
     process = site.cluster.popen(
-        [*way.words, _PROGRAM, "-I", "-c", _SCRIPT], env=way.environment, stdin=subprocess.PIPE
+        [*group.entering(), *as_user, *way.words, _PROGRAM, "-I", "-c", _SCRIPT],
+        user=None,
+        env={**site.cluster.environment(ADA), **way.environment},
+        cwd=site.home,
+        stdin=subprocess.PIPE,
     )
     assert process.stdout is not None
     ready = process.stdout.readline() == "\n"
@@ -88,11 +140,6 @@ def _sizes(process: int) -> dict[str, int]:
     return {"PSS": fields["Pss"], "USS": fields["Private_Clean"] + fields["Private_Dirty"]}
 
 
-def _kernel() -> dict[str, int]:
-    fields = _fields(Path("/proc/meminfo").read_text())
-    return {"page cache": fields["Cached"] + fields["Buffers"], "slab": fields["Slab"]}
-
-
 def _fields(text: str) -> dict[str, int]:
     """Bytes by name, from the kernel's lines of ``NAME: NUMBER kB``."""
     lines = [line.split() for line in text.splitlines()]
@@ -109,7 +156,7 @@ def _table(names: list[str], measured: dict[str, Series], failed: dict[str, str]
     table.notes.append(
         "each container's program has imported numpy; sums of all, median ± interquartile range; programs: "
         "the commands; servers: what else runs for a container (squashfuse, fuse-overlayfs, keepers), first "
-        "their number; page cache and slab: what the whole machine has more than before, its caches emptied"
+        "their number; page cache and kernel: what the kernel has for all of them, files in memory among it"
     )
     return table
 
