@@ -30,6 +30,9 @@ static const char *const without_value[] = { "root", "no-root", "rw", "ro", "hom
 static const char SHORT_WITH_VALUE[] = "emw", SHORT_WITHOUT_VALUE[] = "r";
 
 static const char *const variable_options[] = { "-e", "--env", NULL };
+static const char *const timings_option[] = { "--timings", NULL };
+/* What the settings take for true. */
+static const char *const yes[] = { "1", "true", "yes", "y", NULL };
 
 /*
  * Variables of a job that the launcher takes as its own (see pinnace.slurm.step), as far as a plan can
@@ -90,6 +93,8 @@ static int add_origin(struct asked *asked, const char *executor, struct error *e
 
 static void add_option(struct asked *asked, const char *name, size_t length, const char *value)
 {
+	if (contains(timings_option, name, length))
+		asked->timings = true;
 	buffer_begin(&asked->key, "option");
 	buffer_add(&asked->key, name, length);
 	buffer_add(&asked->key, "", 1);
@@ -118,7 +123,7 @@ static int read_long(struct asked *asked, char *const *argv, int *at, struct err
 		return 0;
 	}
 	if (!contains(with_value, word + 2, length - 2))
-		return no_plan(err, "an option is for Python");
+		return error_set(err, 0, "%s is for Python", word);
 	if (!has_value && argv[++*at] == NULL)
 		return no_plan(err, "an option lacks its value");
 	add_value(asked, word, length, has_value ? word + length + 1 : argv[*at]);
@@ -135,7 +140,7 @@ static int read_short(struct asked *asked, char *const *argv, int *at, struct er
 			continue;
 		}
 		if (strchr(SHORT_WITH_VALUE, *letter) == NULL)
-			return no_plan(err, "an option is for Python");
+			return error_set(err, 0, "-%c is for Python", *letter);
 		if (letter[1] == '\0' && argv[++*at] == NULL)
 			return no_plan(err, "an option lacks its value");
 		add_value(asked, name, sizeof(name), letter[1] != '\0' ? letter + 1 : argv[*at]);
@@ -279,6 +284,8 @@ static int read_request(struct asked *asked, struct error *err)
 
 int asked_read(int argc, char *const *argv, const char *executor, struct asked *asked, struct error *err)
 {
+	const char *timings;
+	size_t length;
 	int result;
 
 	memset(asked, 0, sizeof(*asked));
@@ -292,6 +299,8 @@ int asked_read(int argc, char *const *argv, const char *executor, struct asked *
 		result = read_arguments(asked, argc, argv, err);
 	else
 		result = read_request(asked, err);
+	if (asked_variable(asked, "PINNACE_TIMINGS", &timings, &length) && contains(yes, timings, length))
+		asked->timings = true;
 	if (result == 0 && asked->key.failed)
 		return no_plan(err, "what is asked takes too many bytes");
 	return result;

@@ -11,6 +11,7 @@
 
 struct asked {
 	bool step;
+	bool timings;             /* somebody wants to know how the start went */
 	char boot[37];            /* id of this boot of this machine */
 	struct buffer key;        /* what tells this start from those that are not like it */
 	char *const *command;     /* the words of the command, ended by NULL; none: the image's own */

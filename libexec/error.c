@@ -59,8 +59,13 @@ int error_wrap(struct error *err, const char *format, ...)
 
 void error_print(const struct error *err)
 {
-	char line[4 * sizeof(err->text) + 32];
-	size_t used = (size_t)snprintf(line, sizeof(line), "pinnace: error: ");
+	error_note(err, "error");
+}
+
+void error_note(const struct error *err, const char *what)
+{
+	char line[4 * sizeof(err->text) + 64];
+	size_t used = (size_t)snprintf(line, sizeof(line), "pinnace: %.40s: ", what);
 
 	for (const char *c = err->text; *c != '\0' && used + 5 < sizeof(line); c++) {
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)

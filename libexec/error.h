@@ -29,4 +29,7 @@ int error_wrap(struct error *err, const char *format, ...)
 /* Print "pinnace: error: TEXT" on standard error in one write, control characters made visible. */
 void error_print(const struct error *err);
 
+/* The same for what is no error: "pinnace: WHAT: TEXT". */
+void error_note(const struct error *err, const char *what);
+
 #endif

@@ -94,6 +94,8 @@ static void start_as_before(int argc, char **argv)
 		leave_traces(&asked, &kept);
 		(void)carry_out(executor, plan, kept.lease, &err);
 	}
+	if (asked.timings)
+		error_note(&err, "no kept plan");
 	kept_release(&kept);
 	asked_release(&asked);
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import images
-from cluster.cluster import Cluster
+from cluster.cluster import Cluster, wait_until
 from cluster.registry import Registry
 from cluster.squash import squash
 
@@ -319,6 +319,39 @@ def test_a_tag_that_moved_is_followed(cluster: Cluster, registry: Registry) -> N
 def test_who_wants_a_registry_asked_has_it_asked(cluster: Cluster, image: str, front: list[str]) -> None:
     environment = {"PINNACE_PULL": "always"}
     assert [start(cluster, front, image, env=environment) for _ in range(2)] == [PYTHON, PYTHON]
+
+
+def test_a_collection_spares_what_was_started_without_python(cluster: Cluster, image: str) -> None:
+    run = FRONTS["run"]
+    environment = {"PINNACE_TIMINGS": "1"}
+    start(cluster, run, image)
+    command = [*run, image, "sh", "-c", "echo ready; read end"]
+    collect = ["pinnace", "store", "gc", "--quota", "1"]
+
+    def is_there() -> bool:
+        return image.replace("#", "/") in cluster.run(["pinnace", "images"], check=True).stdout
+
+    with cluster.popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stdout.readline() == "ready\n"
+        cluster.run(collect, check=True)
+        assert is_there()
+        assert KEPT in running.communicate("end\n")[1]
+    wait_until(lambda: not cluster.leftovers(), what="the end of the lease")
+    cluster.run(collect, check=True)
+    assert not is_there()
+    assert [start(cluster, run, image) for _ in range(3)] == [PYTHON, PYTHON, KEPT]  # the first has to pull
+
+
+def test_who_asks_is_told_why_python_was_needed(cluster: Cluster, image: str) -> None:
+    def told() -> list[str]:
+        lines = cluster.run(["pinnace", "run", "--timings", image, "true"], check=True).stderr.splitlines()
+        return [line for line in lines if "timings, ms" not in line]
+
+    (first,) = told()
+    assert first.startswith("pinnace: no kept plan: cannot open ") and told() == []
+    own(cluster, cluster.home() / ".config/pinnace/pinnace.toml", "connections = 2\n")
+    (changed,) = told()
+    assert changed == f"pinnace: no kept plan: {cluster.home()}/.config/pinnace/pinnace.toml is not as it was"
 
 
 def test_a_removed_image_is_not_started(cluster: Cluster, image: str) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pinnace import __version__, fields, paths
+from pinnace import __version__, config, fields, paths
 from pinnace.basis import Basis, Lock
 from pinnace.cli import run
 from pinnace.container import kept, probe
 from pinnace.container.plan import Plan
+from pinnace.phases import Phases
 
 _LIBEXEC = Path(__file__).parents[2] / "libexec"
 
@@ -21,6 +22,7 @@ _LIBEXEC = Path(__file__).parents[2] / "libexec"
 @pytest.fixture(autouse=True)
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user with a home, and an installation that is not of this moment."""
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(paths, "FRONT", "/usr/bin/pinnace")
@@ -40,12 +42,10 @@ def template(*operations: str) -> Plan:
     return plan
 
 
-def keep(
-    *operations: str, basis: Basis | None = None, lease: int | None = None, image: str = "image"
-) -> None:
-    kept.keep(
-        template(*operations), kept.of_run([("-m", "/a"), ("-e", "A=1")], image), basis or Basis(), lease
-    )
+def keep(*operations: str, basis: Basis | None = None, lease: int | None = None, image: str = "image") -> str:
+    """Why the plan of a start was not kept, or nothing."""
+    asked = kept.of_run([("-m", "/a"), ("-e", "A=1")], image)
+    return kept.keep(template(*operations), asked, basis or Basis(), lease)
 
 
 def entries(plans: Path) -> list[Path]:
@@ -60,7 +60,7 @@ def test_an_entry_says_what_was_asked_what_it_rests_on_and_what_to_do(plans: Pat
     basis.expires(time.time() + 100)
     basis.directory = "/work"
     basis.lock = Lock("/image", "/record", "/leases/1-")
-    keep(basis=basis, lease=3)
+    assert keep(basis=basis, lease=3) == ""
     (entry,) = entries(plans)
     content = list(fields.decode(entry.read_bytes()))
     names = [name for name, _ in content]
@@ -99,8 +99,8 @@ def test_it_lies_where_the_caches_of_the_user_do(tmp_path: Path, monkeypatch: py
 def test_without_a_home_nothing_is_kept(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", home)
     monkeypatch.chdir(tmp_path)
-    keep()
-    assert not any(tmp_path.iterdir())
+    assert keep() == "the user has no home"
+    assert not any((tmp_path / "home").iterdir())
 
 
 def test_starts_that_differ_have_entries_of_their_own(plans: Path) -> None:
@@ -128,14 +128,14 @@ def expired() -> Basis:
     return basis
 
 
-@pytest.mark.parametrize("basis", [refused(), expired()])
-def test_what_cannot_be_relied_on_later_is_not_kept(basis: Basis, plans: Path) -> None:
-    keep(basis=basis)
+@pytest.mark.parametrize(("basis", "why"), [(refused(), "of some reason"), (expired(), "asked again")])
+def test_what_cannot_be_relied_on_later_is_not_kept(basis: Basis, why: str, plans: Path) -> None:
+    assert why in keep(basis=basis)
     assert not entries(plans)
 
 
 def test_a_plan_that_does_more_than_is_known_here_is_not_kept(plans: Path) -> None:
-    keep("version", "something-new")
+    assert "something-new" in keep("version", "something-new")
     assert not entries(plans)
 
 
@@ -146,43 +146,68 @@ def test_the_installation_is_a_part_of_what_it_rests_on(plans: Path) -> None:
 
 
 def test_a_lease_that_cannot_be_taken_again_keeps_the_plan_from_it(plans: Path) -> None:
-    keep(lease=3)
+    assert "held in a way" in keep(lease=3)
     assert not entries(plans)
 
 
 def test_nothing_is_kept_where_nobody_would_use_it(plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "FRONT", "")
-    keep()
+    assert "no compiled command" in keep()
     assert not entries(plans)
 
 
 def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").rmdir()
     (tmp_path / "home").write_text("no directory")
-    keep()
+    assert "Not a directory" in keep()
     monkeypatch.setenv("HOME", "/proc/no")
-    keep()
+    assert "No such file" in keep()
+
+
+def test_nothing_is_made_in_the_home_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root would with sudo, which may keep HOME."""
+    another = os.getuid() + 1
+    for name in ("getuid", "geteuid"):
+        monkeypatch.setattr(kept.os, name, lambda: another)
+    assert keep() == f"{tmp_path}/home is not the user's"
+    assert not any((tmp_path / "home").iterdir())
 
 
 def test_a_full_disk_leaves_nothing(plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept.os, "write", lambda descriptor, content: len(content) - 1)
-    keep()
+    assert keep() == "there is no room for it"
     assert plans.exists() and not entries(plans)
 
 
 def test_what_takes_too_many_bytes_is_not_kept(plans: Path) -> None:
-    keep(image="x" * (1 << 20))
+    assert "bytes" in keep(image="x" * (1 << 20))
     assert not entries(plans)
 
 
 def test_a_directory_of_others_is_left_alone(plans: Path, tmp_path: Path) -> None:
     plans.mkdir(parents=True, mode=0o700)
     plans.chmod(0o750)
-    keep()
+    assert keep() == f"{plans} is not the user's alone"
     assert not entries(plans)
     plans.rmdir()
     plans.symlink_to(tmp_path)
     keep()
     assert entries(tmp_path) == [tmp_path / "home"]
+
+
+def test_who_wants_timings_is_told_why_a_plan_is_not_kept(
+    capsys: pytest.CaptureFixture[str], plans: Path
+) -> None:
+    for timings, told in (("0", ""), ("1", "pinnace: the plan is not kept: of some reason\n")):
+        settings = config.load({"HOME": "/", "PINNACE_TIMINGS": timings})
+        settings.basis.refuse("of some reason")
+        kept.offer(template(), [], settings, None, Phases())
+        assert capsys.readouterr().err == told
+
+
+def test_no_plan_is_kept_where_the_settings_want_none(plans: Path) -> None:
+    kept.offer(template(), [], config.load({"HOME": "/", "PINNACE_PLAN_CACHE": "no"}), None, Phases())
+    assert not entries(plans)
 
 
 def test_only_the_newest_entries_stay(plans: Path, monkeypatch: pytest.MonkeyPatch) -> None:

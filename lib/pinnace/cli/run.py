@@ -103,9 +103,8 @@ def _run(arguments: list[str]) -> int:
     phases.end("plan")
     if any(name in ("-v", "--verbose") for name, _ in given):
         sys.stderr.writelines(f"pinnace: {line}\n" for line in choice.explain())
-    elif settings["plan_cache"]:
-        kept.keep(template, kept.of_run(given, rest[0]), settings.basis, options.lease)
-        phases.end("keeping the plan")
+    else:
+        kept.offer(template, kept.of_run(given, rest[0]), settings, options.lease, phases)
     executor.execute(complete(template, start), options.lease)
 
 

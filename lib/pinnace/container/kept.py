@@ -8,15 +8,18 @@ container from starting: where it cannot be written, it is not. On the launch pa
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 
 from pinnace import __version__, fields, paths
 from pinnace.basis import Basis
+from pinnace.config import Settings
 from pinnace.container import probe
 from pinnace.container.plan import Plan
-from pinnace.errors import PinnaceError
+from pinnace.errors import PinnaceError, one_line
+from pinnace.phases import Phases
 
 DIRECTORY = "plans"
 
@@ -35,21 +38,48 @@ _LARGEST, _MOST = 1 << 20, 64
 _ABANDONED = 30 * 86400
 
 
-def keep(template: Plan, asked: Iterable[tuple[str, bytes]], basis: Basis, lease: int | None) -> None:
-    """Write the entry of a start, if it may be repeated: ``asked`` says what it was (see ``of_run``)."""
-    if not paths.FRONT or os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+def offer(
+    template: Plan, asked: Iterable[tuple[str, bytes]], settings: Settings, lease: int | None, phases: Phases
+) -> None:
+    """``keep`` the plan if the settings want it. Where timings are told it is told as well why it was not."""
+    if not settings["plan_cache"]:
         return
+    reason = keep(template, asked, settings.basis, lease)
+    phases.end("keeping the plan")
+    if reason and settings["timings"] and sys.stderr is not None:  # None: it is closed
+        sys.stderr.write(f"pinnace: the plan is not kept: {one_line(reason)}\n")
+
+
+def keep(template: Plan, asked: Iterable[tuple[str, bytes]], basis: Basis, lease: int | None) -> str:
+    """Write the entry of a start, if it may be repeated: ``asked`` says what it was (see ``of_run``).
+
+    Returns why it was not written, or an empty string.
+    """
+    if not paths.FRONT:
+        return "this installation has no compiled command"
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        return "the user's identity is unusual"
     basis.file(paths.EXECUTOR)
     basis.file(paths.__file__)  # `make install` writes it each time
     now = int(time.time())
-    repeatable = _REPEATABLE.issuperset(operation.name for operation in template.operations)
-    if basis.obstacle or not repeatable or basis.until <= now or (lease is None) != (basis.lock is None):
-        return
-    with suppress(OSError, PinnaceError):
+    reason = basis.obstacle or _unrepeatable(template)
+    if not reason and (lease is None) != (basis.lock is None):
+        reason = "the image is held in a way that is not known"
+    if not reason and basis.until <= now:
+        reason = "what it rests on is to be asked again at once"
+    if reason:
+        return reason
+    try:
         key = fields.encode([*_origin(), *asked])
-        entry = key + fields.encode(_checks(basis, now)) + template.encode()
-        if len(entry) <= _LARGEST:
-            _write(f"{_hash(key):016x}", entry)
+        _write(f"{_hash(key):016x}", key + fields.encode(_checks(basis, now)) + template.encode())
+    except (OSError, PinnaceError) as error:
+        return str(error)
+    return ""
+
+
+def _unrepeatable(template: Plan) -> str:
+    unknown = {operation.name for operation in template.operations} - _REPEATABLE
+    return f"its operation {min(unknown)} is for one start" if unknown else ""
 
 
 def of_run(options: Iterable[tuple[str, str]], image: str) -> list[tuple[str, bytes]]:
@@ -103,18 +133,18 @@ def _hash(content: bytes) -> int:
 
 
 def _write(name: str, entry: bytes) -> None:
-    """Put the entry in its place, whole or not at all. Raises OSError."""
+    """Put the entry in its place, whole or not at all. Raises OSError or PinnaceError."""
+    if len(entry) > _LARGEST:
+        raise PinnaceError(f"it takes {len(entry)} bytes")
     directory = _directory()
-    if directory is None:
-        return
     temporary = f".{name}.{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
         try:
-            whole = os.write(descriptor, entry) == len(entry)
-            if whole:
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            if os.write(descriptor, entry) != len(entry):
+                raise PinnaceError("there is no room for it")
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         finally:
             os.close(descriptor)
             with suppress(FileNotFoundError):
@@ -124,26 +154,40 @@ def _write(name: str, entry: bytes) -> None:
         os.close(directory)
 
 
-def _directory() -> int | None:
-    """The directory of this boot's entries, made if need be; None: it is not his alone. Raises OSError."""
+def _directory() -> int:
+    """The directory of this boot's entries, made if need be.
+
+    Raises OSError, or PinnaceError if it is not the user's alone.
+    """
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not cache.startswith("/"):
         home = os.environ.get("HOME", "")
         if not home.startswith("/"):
-            return None
+            raise PinnaceError("the user has no home")
         cache = os.path.join(home, ".cache")
     plans = os.path.join(cache, "pinnace", DIRECTORY)
     path = os.path.join(plans, probe.boot_id())
     if not os.path.isdir(path):
-        for parent in (cache, os.path.dirname(plans), plans, path):
-            os.makedirs(parent, mode=0o700, exist_ok=True)
+        for place in (cache, os.path.dirname(plans), plans, path):
+            _make(place)
         _forget_boots(plans)
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     status = os.fstat(directory)
     if status.st_uid == os.geteuid() and not status.st_mode & 0o077:
         return directory
     os.close(directory)
-    return None
+    raise PinnaceError(f"{path} is not the user's alone")
+
+
+def _make(directory: str) -> None:
+    """Make a directory in one of the user's own: root with the HOME of another is to leave nothing there."""
+    if os.path.isdir(directory):
+        return
+    parent = os.path.dirname(directory)
+    if os.stat(parent).st_uid != os.geteuid():
+        raise PinnaceError(f"{parent} is not the user's")
+    with suppress(FileExistsError):
+        os.mkdir(directory, mode=0o700)
 
 
 def _prune(directory: int) -> None:

@@ -97,9 +97,8 @@ def _make() -> NoReturn:
     user = identity.current(settings.basis)
     template = build.step(options, user, tools, ANSWER, LIFELINE)
     phases.end("plan")
-    if settings["plan_cache"] and request.step_id != _BATCH:
-        kept.keep(template, kept.of_step(fields.decode(message)), settings.basis, options.lease)
-        phases.end("keeping the plan")
+    if request.step_id != _BATCH:
+        kept.offer(template, kept.of_step(fields.decode(message)), settings, options.lease, phases)
     executor.execute(complete(template, Start(options.lease, phases=phases)), options.lease)
 
 
