@@ -35,6 +35,7 @@ import hashlib, itertools, os, random, sys
 from pinnace import config, reference, resolve, supply
 from pinnace.store import Store, collection
 from pinnace.store.leases import Lease
+from pinnace.store.retention import Policy
 settings = config.load()
 store = Store(settings["store"])
 names, rounds = sys.argv[2:], int(sys.argv[1])
