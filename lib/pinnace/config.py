@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pinnace import paths
 from pinnace.basis import Basis
@@ -25,8 +24,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One setting: how its text is read, its default and what it means.
 
     ``system``: only the administrator's files may set it.
@@ -39,7 +37,6 @@ class Key:
     system: bool = False
 
 
-@dataclass
 class Settings:
     """Every value in force and the source of each.
 
@@ -47,11 +44,12 @@ class Settings:
     what a start rests on besides.
     """
 
-    values: dict[str, Any]
-    origins: dict[str, str]
-    registries: dict[str, Registry] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    basis: Basis = field(default_factory=Basis, repr=False)
+    def __init__(self, values: dict[str, Any], origins: dict[str, str]) -> None:
+        self.values = values
+        self.origins = origins
+        self.registries: dict[str, Registry] = {}
+        self.environment: Mapping[str, str] = {}
+        self.basis = Basis()
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -356,7 +354,7 @@ def _apply_registries(settings: Settings, tables: Any, origin: str) -> None:
                 raise _unknown(name, list(_REGISTRY_KEYS), f'{origin}, [registries."{host}"]')
             rules[name] = _parsed(_REGISTRY_KEYS[name], value, f"registries.{host}.{name}", origin)
         host = registry_host(host)
-        settings.registries[host] = replace(settings.registry(host), **rules)
+        settings.registries[host] = settings.registry(host)._replace(**rules)
         settings.origins[f"registries.{host}"] = origin
 
 

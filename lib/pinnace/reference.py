@@ -12,7 +12,7 @@ In Docker's way the first part counts as a registry if it holds ``.`` or ``:`` o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pinnace.errors import ReferenceError  # noqa: A004 - the field's own word
 
@@ -29,8 +29,7 @@ _USER = re.compile(r"[^\s/#]+")
 _MAX_NAME = 255
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """One image in one registry. ``digest`` wins over ``tag``; at least one of them is set."""
 
     registry: str
@@ -54,7 +53,7 @@ class Reference:
 
     def with_digest(self, digest: str) -> Reference:
         """The same image pinned to ``digest``."""
-        return replace(self, digest=digest)
+        return self._replace(digest=digest)
 
     def __str__(self) -> str:
         """The canonical form; ``parse`` reads it back to an equal reference."""

@@ -8,16 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 #: An address with an optional scheme and path, without a user, query or fragment.
 _ADDRESS = re.compile(r"(https?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._/-]*)?")
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
-@dataclass(frozen=True)
-class Registry:
+class Registry(NamedTuple):
     """The rules for one host (``name`` or ``name:port``).
 
     ``plain_http`` None means what suits the host: http for this machine itself, else https.

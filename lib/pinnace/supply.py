@@ -83,8 +83,6 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
 
     Raises StoreError if the image is not in the store, ImageError if the file is none.
     """
-    from dataclasses import asdict
-
     from pinnace import squashfs
     from pinnace.reference import is_path, parse
 
@@ -92,7 +90,7 @@ def describe(text: str, settings: Settings, platform: str | None = None) -> dict
         return {"path": text, **squashfs.check(text)._asdict()}
     store = catalogue(Store(settings["store"]), settings)
     image = recorded(store, parse(text), platform)
-    return {**asdict(image), "store": image.store}
+    return {**image.as_dict(), "store": image.store}
 
 
 def recorded(store: Catalogue, reference: Reference, platform: str | None = None) -> Image:

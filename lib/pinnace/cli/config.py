@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import click
 
@@ -21,7 +20,7 @@ def config(as_json: bool) -> None:
       PINNACE_STORE=/scratch/$USER/pinnace pinnace config
     """
     settings = configuration.load()
-    registries = {host: asdict(rules) for host, rules in settings.registries.items()}
+    registries = {host: rules._asdict() for host, rules in settings.registries.items()}
     if as_json:
         click.echo(
             json.dumps(

@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace.basis import Basis
 
@@ -18,8 +18,7 @@ _DATABASES = ("/etc/nsswitch.conf", "/etc/passwd", "/etc/group")
 _TRUSTED = 600
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """The caller, as the host's databases know him."""
 
     uid: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace.basis import Basis
 from pinnace.container.plan import Plan
@@ -33,8 +33,7 @@ _FLAGS: dict[str, str | None] = {
 _BIND_DEFAULTS = ("create=auto", "recursive")
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """One mount of a container.
 
     ``kind`` is ``bind``, ``tmpfs`` or ``unmount``; ``options`` are the plan's; ``data`` are a

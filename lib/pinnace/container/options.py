@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnace.container.mounts import Mount
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """A container, before anything is decided about how it is made.
 
     ``image`` is the squashfs file. ``config`` is the ``config`` object of the OCI image

@@ -6,7 +6,7 @@ here touches the machine: a plan can be compared, printed and cached.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pinnace import fields
 
@@ -20,8 +20,7 @@ _WHOLE = frozenset(
 _CONTENT = frozenset(("file", "optional-file", "prepend"))
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One step of a plan."""
 
     name: str
@@ -35,11 +34,11 @@ class Operation:
         return self.name, b"".join(argument + b"\0" for argument in self.arguments)
 
 
-@dataclass
 class Plan:
     """Operations, in order."""
 
-    operations: list[Operation] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
 
     def add(self, name: str, *arguments: str | bytes | int) -> None:
         """Append an operation. Text is encoded as the file system's names are."""

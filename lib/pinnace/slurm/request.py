@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pinnace import fields
 from pinnace.errors import PinnaceError
@@ -15,8 +16,7 @@ _NUMBERS = ("job-id", "step-id", "node-tasks")
 _LISTS = ("mounts", "environment")
 
 
-@dataclass
-class Request:
+class Request(NamedTuple):
     """One step's container on one node. ``None``: the user did not say."""
 
     image: str
@@ -29,8 +29,8 @@ class Request:
     remap_root: bool | None = None
     mount_home: bool | None = None
     writable: bool | None = None
-    mounts: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
+    mounts: Sequence[str] = ()
+    environment: Mapping[str, str] = {}
 
 
 def parse(message: bytes) -> Request:

@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pinnace import digest as digests
@@ -88,7 +88,7 @@ def _write_image(known: Catalogue, image: Image, out: Write, written: set[str], 
     name = f"images/sha256/{digests.hex_of(image.digest)}"
     if layers is None and not image.sha256:
         with suppress(OSError):  # told when it is opened
-            image = replace(image, sha256=digests.of_file(image.path))
+            image = image._replace(sha256=digests.of_file(image.path))
     _record(out, f"{name}.json", image.to_json())
     if layers is None:
         _object(out, f"{name}.sqsh", _opened(image.path, held), image.size, image.sha256)

@@ -107,8 +107,7 @@ class Workspace:
             raise StoreError(
                 f"{error.filename} has just been removed", hint="try again", identifier="not-in-store"
             ) from None
-        finished = replace(
-            image,
+        finished = image._replace(
             size=os.stat(temporary).st_size,
             created_at=time.time(),
             builder=_BUILDER,
@@ -122,7 +121,7 @@ class Workspace:
         self._publish(temporary, path)
         # The record makes the image complete, so it comes last.
         self._write(self._store.record_path(image.digest), image.to_json())
-        return replace(image, path=path)
+        return image._replace(path=path)
 
     def put_tree(self, temporary: str, path: str) -> None:
         """Take a finished directory of this workspace into the store; the caller holds the tree's lock."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace import documents
@@ -22,8 +22,7 @@ BUILD_FORMAT = 1
 _ENDLESS = 1 << 63
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where an image came from, and who had it made.
 
     ``source`` is ``registry`` or what file it was imported from, ``digest`` that of what the source
@@ -49,8 +48,7 @@ class Origin:
         return cls(source, digest, user, uid, os.uname().nodename)
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """An image that is complete in the store.
 
     ``digest`` is its platform manifest's, ``path`` its squashfs file, ``config`` the "config"
@@ -72,7 +70,7 @@ class Image:
     created_at: float
     sha256: str = ""
     format: int = BUILD_FORMAT
-    origin: Origin = field(default_factory=Origin)
+    origin: Origin = Origin()
     builder: str = ""
 
     @property
@@ -80,9 +78,13 @@ class Image:
         """The directory of the store that the image lies in."""
         return os.path.dirname(os.path.dirname(os.path.dirname(self.path)))
 
+    def as_dict(self) -> dict[str, Any]:
+        """All that is known of it, as data."""
+        return {**self._asdict(), "origin": self.origin._asdict()}
+
     def to_json(self) -> bytes:
         """The image's record. The path is left out: it follows from the store's place."""
-        facts = asdict(self)
+        facts = self.as_dict()
         del facts["path"]
         return _encoded(facts)
 
@@ -103,8 +105,7 @@ class Image:
         return image
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer that is complete in the store.
 
     ``size`` and ``sha256`` are those of its squashfs file, of which ``compressor`` and ``block_size``
@@ -123,7 +124,7 @@ class Layer:
     format: int = BUILD_FORMAT
 
     def to_json(self) -> bytes:
-        return _encoded(asdict(self))
+        return _encoded(self._asdict())
 
     @classmethod
     def from_json(cls, content: bytes) -> Layer:
@@ -136,8 +137,7 @@ class Layer:
         return layer
 
 
-@dataclass(frozen=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What a reference meant on one platform when a registry was asked.
 
     ``digest`` is the platform manifest's, ``source`` that of what the registry answered with,
@@ -149,11 +149,11 @@ class Resolution:
     source: str
     time: float
     platform: str
-    reference: str = field(default="")
+    reference: str = ""
     origin: str = ""
 
     def to_json(self) -> bytes:
-        return _encoded(asdict(self))
+        return _encoded(self._asdict())
 
     @classmethod
     def from_json(cls, content: bytes) -> Resolution:
@@ -180,7 +180,7 @@ def _facts(record: Any, document: Any) -> dict[str, Any]:
     """Those values of a document that ``record`` has fields for."""
     if not isinstance(document, dict):
         raise TypeError("a record is an object")
-    return {name: value for name, value in document.items() if name in record.__dataclass_fields__}
+    return {name: value for name, value in document.items() if name in record._fields}
 
 
 def _encoded(facts: dict[str, Any]) -> bytes:
