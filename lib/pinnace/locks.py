@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pinnace.errors import StoreError
 
 #: No link is followed: whoever can write to a store could have another file made or locked.
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def held_if_free(path: str) -> Iterator[bool]:
     The file stays.
     """
     try:
-        descriptor = os.open(path, _FLAGS, 0o600)
+        descriptor = _opened(path)
     except OSError as error:
         raise _refused(path, error) from None
     try:
@@ -63,7 +63,7 @@ def held_if_free(path: str) -> Iterator[bool]:
 def _acquired(path: str, waiting: Callable[[], None] | None) -> int:
     """The descriptor of the file at ``path``, locked. Raises OSError."""
     while True:
-        descriptor = os.open(path, _FLAGS, 0o600)
+        descriptor = _opened(path)
         try:
             if not _take(descriptor, fcntl.LOCK_NB):
                 if waiting is not None:
@@ -76,6 +76,17 @@ def _acquired(path: str, waiting: Callable[[], None] | None) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _opened(path: str) -> int:
+    """The descriptor of the file at ``path``, made if it is missing. Raises OSError."""
+    with suppress(PermissionError):
+        return os.open(path, _FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
+    # Several people may write to a store: another's file can be locked, if only read.
+    with suppress(FileNotFoundError):
+        return os.open(path, _FLAGS | os.O_RDONLY)
+    # The other has just removed it, or nobody may make any here.
+    return os.open(path, _FLAGS | os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _take(descriptor: int, how: int = 0) -> bool:

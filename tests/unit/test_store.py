@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from eyes import Eyes
 from pinnace import digest, locks, progress
 from pinnace.errors import StoreError
 from pinnace.layers import Format
@@ -334,9 +334,8 @@ def test_a_lock_that_cannot_be_had_says_why_and_what_to_do(
 
 
 def test_a_lock_leaves_no_file(tmp_path: Path) -> None:
-    with locks.held(str(tmp_path / "lock")):
-        with locks.held_if_free(str(tmp_path / "lock")) as free:
-            assert not free
+    with locks.held(str(tmp_path / "lock")), locks.held_if_free(str(tmp_path / "lock")) as free:
+        assert not free
     assert not (tmp_path / "lock").exists()
 
 
