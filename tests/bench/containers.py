@@ -40,7 +40,7 @@ def settings(site: Site, backend: str, overlay: str = "kernel", *, cached: bool 
         "PINNACE_OVERLAY": overlay,
         "PINNACE_PLAN_CACHE": "true" if cached else "false",
         # Plans of one command line take each other's place, whatever the variables are.
-        "XDG_CACHE_HOME": str(site.home / "caches" / f"{backend}-{overlay}"),
+        "XDG_CACHE_HOME": str(site.home / f"cache-{backend}-{overlay}"),
         "PINNACE_STORE": str(site.home / ".cache" / "pinnace"),
     }
 
