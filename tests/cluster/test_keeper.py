@@ -53,9 +53,12 @@ def start_run(cluster: Cluster, image: Path, script: str, **more: str) -> subpro
     return running
 
 
-def start_step(cluster: Cluster, image: Path, tasks: int, script: str) -> subprocess.Popen[str]:
+def start_step(
+    cluster: Cluster, image: Path, tasks: int, script: str, *options: str
+) -> subprocess.Popen[str]:
+    asked = ["-w", "n1", f"-n{tasks}", f"--container-image={image}", *options]
     step = cluster.popen(
-        ["srun", "-w", "n1", f"-n{tasks}", f"--container-image={image}", "sh", "-c", f"echo ready; {script}"],
+        ["srun", *asked, "sh", "-c", f"echo ready; {script}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -136,3 +139,18 @@ def test_keeper_and_servers_outlive_a_signal_that_is_for_the_command(cluster: Cl
         send_signal(running, signal.SIGINT)
         assert running.stdout.read() == 'PRETTY_NAME="Tiny"\n'
         assert running.wait(30) == 7
+
+
+def test_an_unpacked_image_is_held_as_long_as_its_container(cluster: Cluster, image: Path) -> None:
+    def is_held() -> bool:
+        (record,) = (cluster.home() / ".cache/pinnace/unpacked").glob("*/record.json")
+        return cluster.run(["flock", "-n", "-x", str(record), "true"]).returncode != 0
+
+    with start_run(cluster, image, "true", PINNACE_BACKEND="unpack") as running:
+        assert processes(cluster, cluster.login, "/squashfuse_ll -f") == [] and is_held()
+        running.communicate("go on\n", timeout=30)
+    wait_until(lambda: not is_held(), what="the end of the lease")
+    step = start_step(cluster, image, 2, "sleep 1", "--container-backend=unpack")
+    assert is_held()
+    step.communicate(timeout=60)
+    wait_until(lambda: not is_held(), what="the end of the step's lease")
