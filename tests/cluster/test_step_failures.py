@@ -149,7 +149,7 @@ def test_the_next_task_goes_on_when_a_leader_is_killed(cluster: Cluster, silent_
     wait_until(lambda: _launchers(cluster), what="the launcher")
     (first,) = _launchers(cluster)
     subprocess.run(["kill", "-9", _parent(first)], check=True)
-    wait_until(lambda: _launchers(cluster) not in ([], [first]), what="the second launcher")
+    wait_until(lambda: _launchers(cluster) and first not in _launchers(cluster), what="the second launcher")
     (second,) = _launchers(cluster)
     subprocess.run(["kill", "-9", str(second)], check=True)
     step.communicate(timeout=60)
