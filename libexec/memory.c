@@ -47,15 +47,14 @@ static uint64_t least_limit(const char *mount, const char *group, const char *fi
 	}
 }
 
-uint64_t memory_limit(void)
+uint64_t memory_group_limit(const char *groups, const char *root)
 {
-	struct sysinfo machine;
-	uint64_t least = sysinfo(&machine) == 0 ? (uint64_t)machine.totalram * machine.mem_unit : UINT64_MAX;
-	FILE *groups = fopen("/proc/self/cgroup", "re");
-	char line[PATH_MAX];
+	FILE *stream = fopen(groups, "re");
+	uint64_t least = UINT64_MAX;
+	char line[PATH_MAX], mount[PATH_MAX];
 
 	/* cgroups(7): hierarchy-ID:controllers:path; version 2 has the ID 0 and no controllers. */
-	while (groups != NULL && fgets(line, sizeof(line), groups) != NULL) {
+	while (stream != NULL && fgets(line, sizeof(line), stream) != NULL) {
 		char *controllers = strchr(line, ':');
 		char *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
 		uint64_t limit = UINT64_MAX;
@@ -64,13 +63,23 @@ uint64_t memory_limit(void)
 			continue;
 		*path++ = '\0';
 		path[strcspn(path, "\n")] = '\0';
+		(void)snprintf(mount, sizeof(mount), "%s/memory", root);
 		if (strcmp(controllers, ":memory") == 0)
-			limit = least_limit("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes");
+			limit = least_limit(mount, path, "memory.limit_in_bytes");
 		else if (strcmp(controllers, ":") == 0)
-			limit = least_limit("/sys/fs/cgroup", path, "memory.max");
+			limit = least_limit(root, path, "memory.max");
 		least = limit < least ? limit : least;
 	}
-	if (groups != NULL)
-		(void)fclose(groups);
+	if (stream != NULL)
+		(void)fclose(stream);
 	return least;
+}
+
+uint64_t memory_limit(void)
+{
+	uint64_t group = memory_group_limit("/proc/self/cgroup", "/sys/fs/cgroup");
+	struct sysinfo machine;
+	uint64_t all = sysinfo(&machine) == 0 ? (uint64_t)machine.totalram * machine.mem_unit : UINT64_MAX;
+
+	return group < all ? group : all;
 }

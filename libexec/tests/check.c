@@ -14,6 +14,8 @@
 #include "../cleanup.h"
 #include "../error.h"
 #include "../fields.h"
+#include "../layer.h"
+#include "../memory.h"
 #include "../rc.h"
 #include "../task.h"
 #include "../tree.h"
@@ -346,6 +348,74 @@ static void an_error_is_one_line(void)
 	CHECK(strlen(err.text) == sizeof(err.text) - 1);
 }
 
+static void write_text(int directory, const char *path, const char *text)
+{
+	cleanup_close int fd = openat(directory, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+/* A directory with two control groups of version 2 and two of version 1, one in the other. */
+static int control_groups(char root[])
+{
+	int directory;
+
+	CHECK(mkdtemp(root) != NULL);
+	directory = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(directory >= 0 && mkdirat(directory, "job", 0700) == 0 && mkdirat(directory, "job/step", 0700) == 0);
+	CHECK(mkdirat(directory, "memory", 0700) == 0 && mkdirat(directory, "memory/job", 0700) == 0);
+	write_text(directory, "job/memory.max", "1000\n");
+	write_text(directory, "job/step/memory.max", "max\n");
+	write_text(directory, "memory/memory.limit_in_bytes", "9223372036854771712\n");
+	write_text(directory, "memory/job/memory.limit_in_bytes", "2000\n");
+	return directory;
+}
+
+static void remove_tree(const char *path, int directory)
+{
+	layer_remove(AT_FDCWD, path, directory);
+	CHECK(access(path, F_OK) < 0 && errno == ENOENT);
+}
+
+static void the_least_limit_of_memory_counts_in_both_versions_of_control_groups(void)
+{
+	char root[] = "/tmp/pinnace-check-XXXXXX", groups[64];
+	cleanup_close int directory = control_groups(root);
+
+	(void)snprintf(groups, sizeof(groups), "%s/cgroup", root);
+	write_text(directory, "cgroup", "0::/job/step\n");
+	CHECK(memory_group_limit(groups, root) == 1000);
+	write_text(directory, "cgroup", "5:cpu,cpuacct:/job\n4:memory:/job\n");
+	CHECK(memory_group_limit(groups, root) == 2000);
+	write_text(directory, "cgroup", "4:memory:/job\n0::/job\n");
+	CHECK(memory_group_limit(groups, root) == 1000);
+	write_text(directory, "cgroup", "0::/elsewhere\n0::/../../..\nnonsense\n:\n::\n");
+	CHECK(memory_group_limit(groups, root) == UINT64_MAX);
+	CHECK(memory_group_limit("/no/such/file", root) == UINT64_MAX);
+	CHECK(memory_limit() > 0 && memory_limit() < UINT64_MAX);
+	remove_tree(root, directory);
+}
+
+static void a_tree_is_removed_however_deep_and_no_link_is_followed(void)
+{
+	char root[] = "/tmp/pinnace-check-XXXXXX", outside[] = "/tmp/pinnace-check-XXXXXX";
+	cleanup_close int directory = -1, place = -1;
+
+	CHECK(mkdtemp(root) != NULL && mkdtemp(outside) != NULL);
+	directory = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	place = fcntl(directory, F_DUPFD_CLOEXEC, 0);
+	for (int depth = 0; depth < 1200; depth++) { /* deeper than a process may have files open */
+		int next;
+
+		CHECK(mkdirat(place, "inner", 0700) == 0 && symlinkat(outside, place, "link") == 0);
+		next = openat(place, "inner", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		cleanup_close_fd(&place);
+		place = next;
+	}
+	remove_tree(root, directory);
+	CHECK(rmdir(outside) == 0);
+}
+
 int main(void)
 {
 	RUN(a_message_gives_its_fields_in_order);
@@ -364,6 +434,8 @@ int main(void)
 	RUN(writing_never_follows_a_link_out_and_needs_a_plain_file);
 	RUN(what_a_file_held_follows_what_is_put_before_it);
 	RUN(an_error_is_one_line);
+	RUN(the_least_limit_of_memory_counts_in_both_versions_of_control_groups);
+	RUN(a_tree_is_removed_however_deep_and_no_link_is_followed);
 	printf("1..%d\n", tests);
 	return failures == 0 ? 0 : 1;
 }
