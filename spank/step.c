@@ -12,7 +12,7 @@
 #include "../libexec/cleanup.h"
 
 /* Far longer than a server takes, and not worth noticing if one does not end. */
-enum { SERVERS_END_MS = 300 };
+enum { SERVERS_END_MS = 300, MOMENT_MS = 3 };
 
 /* A robust lock is freed by the kernel when its owner is killed: nobody waits for ever. */
 static int init_lock(pthread_mutex_t *lock)
@@ -82,7 +82,9 @@ void step_finish(struct step *step)
 	step_close(step);
 	if (servers.fd < 0)
 		return;
-	(void)poll(&servers, 1, SERVERS_END_MS); /* the end of all writers is told as POLLHUP */
+	/* The end of all writers is told as POLLHUP. They were ending then, and are still seen for a moment. */
+	if (poll(&servers, 1, SERVERS_END_MS) > 0)
+		(void)poll(NULL, 0, MOMENT_MS);
 	(void)close(servers.fd);
 }
 
