@@ -16,6 +16,7 @@
 
 #include "cleanup.h"
 #include "descriptors.h"
+#include "entrypoint.h"
 #include "error.h"
 #include "fields.h"
 #include "fuse.h"
@@ -418,29 +419,77 @@ static char **command_line(const struct field *operation, size_t first, struct e
 }
 
 /*
- * Become the shell that executes a script of the image, if both are there. enroot quotes in bash's way,
- * which other shells read wrong in rare cases.
+ * The shell that executes a script of the image, NULL if either is missing. enroot quotes in bash's way, which
+ * other shells read wrong in rare cases.
  */
-static int do_script(struct executor *executor, const struct field *operation, struct error *err)
+static const char *shell_for(const char *script)
 {
 	static const char *const shells[] = { "/bin/bash", "/bin/sh" };
-	cleanup_free char **arguments = command_line(operation, 1, err);
 	struct stat status;
+
+	if (stat(script, &status) < 0 || !S_ISREG(status.st_mode) || access(script, R_OK) < 0)
+		return NULL;
+	for (size_t i = 0; i < sizeof(shells) / sizeof(*shells); i++)
+		if (access(shells[i], X_OK) == 0)
+			return shells[i];
+	return NULL;
+}
+
+/* Become the shell that executes a script of the image, if both are there. */
+static int do_script(struct executor *executor, const struct field *operation, struct error *err)
+{
+	cleanup_free char **arguments = command_line(operation, 1, err);
 
 	if (arguments == NULL)
 		return -1;
-	if (stat(arguments[1], &status) < 0 || !S_ISREG(status.st_mode) || access(arguments[1], R_OK) < 0)
+	arguments[0] = (char *)shell_for(arguments[1]);
+	if (arguments[0] == NULL)
 		return 0;
-	for (size_t i = 0; i < sizeof(shells) / sizeof(*shells); i++) {
-		if (access(shells[i], X_OK) < 0)
-			continue;
-		arguments[0] = (char *)shells[i];
-		(void)umask(executor->umask);
-		timings_print(&executor->timings);
-		execv(arguments[0], arguments);
-		return explain_command(arguments[0], errno, err);
-	}
+	(void)umask(executor->umask);
+	timings_print(&executor->timings);
+	execv(arguments[0], arguments);
+	return explain_command(arguments[0], errno, err);
+}
+
+static int run_entrypoint(struct executor *executor, char *const *words, const char *log, struct error *err)
+{
+	const struct entrypoint entrypoint = {
+		.words = words,
+		.plan = executor->plan,
+		.umask = executor->umask,
+		.log = strcmp(log, "log") == 0,
+	};
+	int plan = entrypoint_run(&entrypoint, err);
+
+	if (plan < 0)
+		return -1;
+	(void)close(executor->plan);
+	executor->plan = plan;
 	return 0;
+}
+
+static int do_entrypoint(struct executor *executor, const struct field *operation, struct error *err)
+{
+	cleanup_free char **arguments = command_line(operation, 0, err);
+
+	if (arguments == NULL)
+		return -1;
+	if (arguments[1] == NULL)
+		return error_set(err, 0, "the plan's %s is malformed", operation->key);
+	return run_entrypoint(executor, arguments + 1, arguments[0], err);
+}
+
+/* An image whose script or shell is missing has no entry point. */
+static int do_entrypoint_script(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *log, *script;
+	char *words[3] = { NULL };
+
+	if (take_two(operation, &log, &script, err) < 0)
+		return -1;
+	words[0] = (char *)shell_for(script);
+	words[1] = (char *)script;
+	return words[0] == NULL ? 0 : run_entrypoint(executor, words, log, err);
 }
 
 static int do_command(struct executor *executor, const struct field *operation, struct error *err)
@@ -486,6 +535,8 @@ static const struct {
 	{ "directory", do_directory },
 	{ "read-only", do_read_only },
 	{ "pivot", do_pivot },
+	{ "entrypoint", do_entrypoint },
+	{ "entrypoint-script", do_entrypoint_script },
 	{ "hand-over", do_hand_over },
 	{ "script", do_script },
 	{ "command", do_command },

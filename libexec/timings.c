@@ -25,6 +25,8 @@ static const char *const firsts[][2] = {
 	{ "tmpfs", "mounts" },
 	{ "prepend", "mounts" },
 	{ "pivot", "enter" },
+	{ "entrypoint", "entry point" },
+	{ "entrypoint-script", "entry point" },
 };
 
 static long long now(void)

@@ -13,9 +13,13 @@
 /* How often an option that adds to a list was given. */
 static unsigned int mounts_uses, environment_uses;
 
-struct options options = {
-	.remap_root = CHOICE_NONE, .mount_home = CHOICE_NONE, .writable = CHOICE_NONE,
-};
+#define NO_OPTIONS                                                                              \
+	{                                                                                       \
+		.remap_root = CHOICE_NONE, .mount_home = CHOICE_NONE, .writable = CHOICE_NONE,  \
+		.entrypoint = CHOICE_NONE, .entrypoint_log = CHOICE_NONE,                       \
+	}
+
+struct options options = NO_OPTIONS;
 
 static int check_argument(const char *option, const char *argument)
 {
@@ -130,6 +134,21 @@ static int on_writable(int value, const char *argument, int remote)
 	return set_choice(&options.writable, value, "container-writable", "container-readonly");
 }
 
+static int on_entrypoint(int value, const char *argument, int remote)
+{
+	(void)argument;
+	(void)remote;
+	return set_choice(&options.entrypoint, value, "container-entrypoint", "no-container-entrypoint");
+}
+
+static int on_entrypoint_log(int value, const char *argument, int remote)
+{
+	(void)argument;
+	(void)remote;
+	options.entrypoint_log = (enum choice)value;
+	return 0;
+}
+
 static struct spank_option table[] = {
 	{ "container-image", "[USER@][REGISTRY#]IMAGE[:TAG]|PATH",
 	  "[pinnace] the image to run the tasks in: of a registry, or a squashfs file on the nodes",
@@ -152,6 +171,12 @@ static struct spank_option table[] = {
 	  on_remap_root },
 	{ "no-container-remap-root", NULL, "[pinnace] keep the user's own id inside the container", 0,
 	  CHOICE_NO, on_remap_root },
+	{ "container-entrypoint", NULL, "[pinnace] execute the entrypoint from the container image", 0,
+	  CHOICE_YES, on_entrypoint },
+	{ "no-container-entrypoint", NULL,
+	  "[pinnace] do not execute the entrypoint from the container image", 0, CHOICE_NO, on_entrypoint },
+	{ "container-entrypoint-log", NULL, "[pinnace] print the output of the entrypoint script", 0,
+	  CHOICE_YES, on_entrypoint_log },
 	{ "container-writable", NULL, "[pinnace] make the container's files writable", 0, CHOICE_YES,
 	  on_writable },
 	{ "container-readonly", NULL, "[pinnace] make the container's files read-only", 0, CHOICE_NO,
@@ -197,8 +222,7 @@ int options_complete(options_lookup *lookup, void *context, bool publish)
 			lookup(context, CARRY_ENVIRONMENT), publish);
 }
 
-/* The value of a truth word, or CHOICE_NONE for any other word. */
-static enum choice parse_choice(const char *text)
+enum choice options_parse_choice(const char *text)
 {
 	static const char *const yes[] = { "1", "true", "yes", "y" };
 	static const char *const no[] = { "0", "false", "no", "n" };
@@ -226,7 +250,7 @@ static const char *find_variable(options_lookup *lookup, void *context, const ch
 	return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* Other words than those of parse_choice are ignored, as users of pyxis know it. */
+/* Other words than truth words are ignored, as users of pyxis know it. */
 static void choice_from_environment(options_lookup *lookup, void *context, const char *suffix,
 				    enum choice *choice, bool inverted)
 {
@@ -234,7 +258,7 @@ static void choice_from_environment(options_lookup *lookup, void *context, const
 
 	if (value == NULL)
 		return;
-	*choice = parse_choice(value);
+	*choice = options_parse_choice(value);
 	if (inverted && *choice != CHOICE_NONE)
 		*choice = *choice == CHOICE_YES ? CHOICE_NO : CHOICE_YES;
 }
@@ -262,6 +286,8 @@ int options_from_environment(options_lookup *lookup, void *context)
 	}
 	choice_from_environment(lookup, context, "MOUNT_HOME", &options.mount_home, false);
 	choice_from_environment(lookup, context, "REMAP_ROOT", &options.remap_root, false);
+	choice_from_environment(lookup, context, "ENTRYPOINT", &options.entrypoint, false);
+	choice_from_environment(lookup, context, "ENTRYPOINT_LOG", &options.entrypoint_log, false);
 	choice_from_environment(lookup, context, "WRITABLE", &options.writable, false);
 	choice_from_environment(lookup, context, "READONLY", &options.writable, true);
 	return 0;
@@ -278,6 +304,8 @@ void options_report_ignored(void)
 		{ "container-backend", options.backend != NULL },
 		{ "[no-]container-mount-home", options.mount_home != CHOICE_NONE },
 		{ "[no-]container-remap-root", options.remap_root != CHOICE_NONE },
+		{ "[no-]container-entrypoint", options.entrypoint != CHOICE_NONE },
+		{ "container-entrypoint-log", options.entrypoint_log == CHOICE_YES },
 		{ "container-readonly", options.writable == CHOICE_NO },
 		{ "container-writable", options.writable == CHOICE_YES },
 	};
@@ -296,7 +324,5 @@ void options_free(void)
 	list_free(&options.mounts);
 	list_free(&options.environment);
 	mounts_uses = environment_uses = 0;
-	options = (struct options){
-		.remap_root = CHOICE_NONE, .mount_home = CHOICE_NONE, .writable = CHOICE_NONE,
-	};
+	options = (struct options)NO_OPTIONS;
 }

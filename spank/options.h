@@ -15,7 +15,7 @@ struct options {
 	char *backend;
 	struct list mounts;      /* SRC:DST or SRC:DST:FLAGS each */
 	struct list environment; /* names of --container-env */
-	enum choice remap_root, mount_home, writable;
+	enum choice remap_root, mount_home, writable, entrypoint, entrypoint_log;
 };
 
 /* What the user asked for, as far as Slurm has told. */
@@ -23,6 +23,9 @@ extern struct options options;
 
 /* Make the options known to Slurm: 0 or -1. */
 int options_register(spank_t spank);
+
+/* The value of a truth word (1, true, yes, y and their opposites), or CHOICE_NONE for any other word. */
+enum choice options_parse_choice(const char *text);
 
 /* Looks up a variable of the user's: its value or NULL. */
 typedef const char *options_lookup(void *context, const char *name);

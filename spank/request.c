@@ -52,15 +52,25 @@ static int put_script(int fd, const char *script, struct error *err)
 	return put(fd, "mounts", mount, err);
 }
 
+static int put_entrypoint(int fd, const struct options *asked, struct error *err)
+{
+	if (put_choice(fd, "entrypoint", asked->entrypoint, err) < 0 || asked->entrypoint == CHOICE_NO)
+		return asked->entrypoint == CHOICE_NO ? 0 : -1;
+	if (put_choice(fd, "entrypoint-log", asked->entrypoint_log, err) < 0)
+		return -1;
+	return put_list(fd, "preserved", &asked->environment, err);
+}
+
 static int put_options(int fd, const struct options *asked, struct error *err)
 {
 	if (put(fd, "image", asked->image, err) < 0 || put(fd, "workdir", asked->workdir, err) < 0 ||
 	    put(fd, "backend", asked->backend, err) < 0 ||
 	    put_list(fd, "mounts", &asked->mounts, err) < 0 ||
 	    put_choice(fd, "remap-root", asked->remap_root, err) < 0 ||
-	    put_choice(fd, "mount-home", asked->mount_home, err) < 0)
+	    put_choice(fd, "mount-home", asked->mount_home, err) < 0 ||
+	    put_choice(fd, "writable", asked->writable, err) < 0)
 		return -1;
-	return put_choice(fd, "writable", asked->writable, err);
+	return put_entrypoint(fd, asked, err);
 }
 
 static int put_facts(int fd, const struct step_facts *facts, struct error *err)

@@ -54,11 +54,14 @@ static int ask_launcher(const struct leader *leader, struct error *err)
 	struct step_facts facts;
 	cleanup_close int request = -1;
 	struct launch launch = { .program = leader->settings->launcher };
+	struct options asked = options;
 	int status;
 
 	if (collect_facts(leader->spank, &facts, err) < 0)
 		return -1;
-	request = request_create(&options, &facts, err);
+	if (asked.entrypoint == CHOICE_NONE)
+		asked.entrypoint = leader->settings->entrypoint;
+	request = request_create(&asked, &facts, err);
 	if (request < 0)
 		return -1;
 	launch.request = request;

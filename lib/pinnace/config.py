@@ -259,6 +259,12 @@ KEYS = (
     Key("writable", _boolean, False, "leave a container's root writable unless asked otherwise"),
     Key("mount_home", _boolean, False, "mount the user's home unless asked otherwise"),
     Key("remap_root", _boolean, False, "show the user as root unless asked otherwise"),
+    Key(
+        "entrypoint",
+        _boolean,
+        False,
+        "execute the image's entry point before the tasks of a step unless asked otherwise",
+    ),
     Key("squashfuse", _text, "", "squashfuse program; empty: squashfuse_ll or squashfuse on the PATH"),
     Key("fuse_overlayfs", _text, "", "fuse-overlayfs program; empty: fuse-overlayfs on the PATH"),
     Key(

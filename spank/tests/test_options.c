@@ -66,6 +66,10 @@ static void opposites_exclude_each_other(void)
 	CHECK(fake_give("container-readonly", NULL) == 0 && options.writable == CHOICE_NO);
 	CHECK(fake_give("container-writable", NULL) == -1);
 	CHECK(fake_give("no-container-mount-home", NULL) == 0 && options.mount_home == CHOICE_NO);
+	CHECK(fake_give("container-entrypoint", NULL) == 0 && options.entrypoint == CHOICE_YES);
+	CHECK(fake_give("no-container-entrypoint", NULL) == -1);
+	CHECK(strcmp(fake_error, "pinnace: both --container-entrypoint and --no-container-entrypoint "
+				 "were specified") == 0);
 }
 
 static void an_unknown_backend_is_refused_with_those_there_are(void)
@@ -146,7 +150,8 @@ static void variables_stand_in_for_options_that_were_not_given(void)
 	const char *pairs[] = { "PYXIS_CONTAINER_IMAGE", "theirs", "PINNACE_CONTAINER_IMAGE", "ours",
 				"PYXIS_CONTAINER_WORKDIR", "/unused", "PYXIS_CONTAINER_MOUNTS", "/m",
 				"PYXIS_CONTAINER_REMAP_ROOT", "yes", "PYXIS_CONTAINER_MOUNT_HOME", "YES",
-				"PYXIS_CONTAINER_READONLY", "y", "PYXIS_CONTAINER_ENV", "A,B", NULL };
+				"PYXIS_CONTAINER_READONLY", "y", "PYXIS_CONTAINER_ENV", "A,B",
+				"PYXIS_CONTAINER_ENTRYPOINT", "n", "PYXIS_CONTAINER_ENTRYPOINT_LOG", "true", NULL };
 
 	CHECK(fake_give("container-workdir", "/given") == 0);
 	CHECK(options_from_environment(lookup, pairs) == 0);
@@ -154,6 +159,7 @@ static void variables_stand_in_for_options_that_were_not_given(void)
 	CHECK(strcmp(options.workdir, "/given") == 0);
 	CHECK(options.mounts.count == 1 && options.environment.count == 2);
 	CHECK(options.remap_root == CHOICE_YES);
+	CHECK(options.entrypoint == CHOICE_NO && options.entrypoint_log == CHOICE_YES);
 	CHECK(options.mount_home == CHOICE_NONE); /* words are case-sensitive, others are ignored */
 	CHECK(options.writable == CHOICE_NO);
 }
@@ -184,6 +190,10 @@ static void options_without_an_image_are_reported(void)
 	options_report_ignored();
 	CHECK(strcmp(fake_error, "pinnace: ignoring --container-mounts because neither --container-image "
 				 "nor --container-name is set") == 0);
+	fake_reset();
+	CHECK(fake_give("container-entrypoint-log", NULL) == 0);
+	options_report_ignored();
+	CHECK(strstr(fake_error, "ignoring --container-entrypoint-log because") != NULL);
 	fake_error[0] = '\0';
 	CHECK(fake_give("container-image", "a") == 0);
 	options_report_ignored();
@@ -218,10 +228,12 @@ static void plugstack_arguments_are_known_or_refused(void)
 {
 	struct settings settings;
 	char *good[] = { "launcher=/opt/p", "sbatch_support=0", "runtime_path=/run/x" };
-	char *bad[] = { "launcher=p", "sbatch_support=2", "importer=/x", "execute_entrypoint=1", "" };
+	char *entrypoint[] = { "execute_entrypoint=1" };
+	char *bad[] = { "launcher=p", "sbatch_support=2", "importer=/x", "execute_entrypoint=maybe", "" };
 
 	CHECK(settings_read(&settings, 3, good) == 0);
-	CHECK(strcmp(settings.launcher, "/opt/p") == 0 && !settings.batch);
+	CHECK(strcmp(settings.launcher, "/opt/p") == 0 && !settings.batch && settings.entrypoint == CHOICE_NONE);
+	CHECK(settings_read(&settings, 1, entrypoint) == 0 && settings.entrypoint == CHOICE_YES);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		CHECK(settings_read(&settings, 1, &bad[i]) == -1);
 }

@@ -65,6 +65,17 @@ def write_layout(
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
+def layers(layout: Path) -> list[bytes]:
+    """The uncompressed layers of a layout's only image."""
+
+    def blob(descriptor: Mapping[str, Any]) -> bytes:
+        return (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+
+    index = json.loads((layout / "index.json").read_text())
+    manifest = json.loads(blob(index["manifests"][0]))
+    return [gzip.decompress(blob(layer)) for layer in manifest["layers"]]
+
+
 def _write_layer(blobs: Path, layer: bytes | Path) -> tuple[dict[str, Any], str]:
     source = layer.open("rb") if isinstance(layer, Path) else io.BytesIO(layer)
     diff_id = hashlib.sha256()

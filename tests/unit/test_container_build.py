@@ -103,6 +103,25 @@ def test_the_root_becomes_read_only_after_the_last_mount_was_made() -> None:
     assert order.index("read-only") > max(index for index, name in enumerate(order) if name == "bind")
 
 
+def test_a_step_executes_the_entry_point_if_asked_with_the_variables_of_the_image() -> None:
+    assert "entrypoint" not in names(step(config=CONFIG))
+    plan = step(config=CONFIG, entrypoint=True, preserved=(("MODE", "job"),))
+    assert arguments(plan, "entrypoint") == [["quiet", "/entry"]]
+    before = plan.as_data()[names(plan).index("clear-environment") : names(plan).index("entrypoint")]
+    assert [entry[1] for entry in before if entry[0] == "environment"] == [
+        "PATH=/opt/bin:/bin",
+        "MODE=image",
+        "MODE=job",
+    ]
+    assert names(plan).index("pivot") < names(plan).index("entrypoint") < names(plan).index("hand-over")
+    assert "entrypoint" not in names(step(config=CONFIG | {"Entrypoint": None}, entrypoint=True))
+
+
+def test_the_entry_point_of_a_file_of_unknown_origin_is_its_script() -> None:
+    plan = step(entrypoint=True, entrypoint_log=True)
+    assert arguments(plan, "entrypoint-script") == [["log", "/etc/rc"]]
+
+
 def test_capabilities_are_dropped_but_for_a_root_that_was_asked_for() -> None:
     assert "drop-capabilities" in names(run("true"))
     assert "drop-capabilities" not in names(run("true", remap_root=True))

@@ -31,9 +31,9 @@ def test_what_the_user_did_not_say_is_left_open() -> None:
 
 
 def test_lists_keep_their_order_and_choices_their_sense() -> None:
-    more = [("mounts", b"/b:/b"), ("mounts", b"/a:/a:ro"), ("writable", b"0")]
+    more = [("mounts", b"/b:/b"), ("mounts", b"/a:/a:ro"), ("writable", b"0"), ("preserved", b"LANG")]
     request = parse(fields.encode([*_SMALLEST, *more, ("remap-root", b"1"), ("workdir", b"..")]))
-    assert request.mounts == ["/b:/b", "/a:/a:ro"]
+    assert (request.mounts, request.preserved) == (["/b:/b", "/a:/a:ro"], ["LANG"])
     assert (request.writable, request.remap_root, request.mount_home) == (False, True, None)
     assert request.workdir == ".."
 

@@ -62,6 +62,8 @@ def step(options: Options, user: Identity, with_tools: rootfs.Tools, socket: int
     """
     plan = _container(options, user, with_tools, failure_status=1, lifeline=lifeline)
     plan.add("pivot")
+    if options.entrypoint:
+        _entrypoint(plan, options, user)
     plan.add("hand-over", socket)
     for name in environment.HOST_LOCALE:
         plan.add("unset", name)
@@ -107,6 +109,24 @@ def _container(
     if not options.writable:
         plan.add("read-only")
     return plan
+
+
+def _entrypoint(plan: Plan, options: Options, user: Identity) -> None:
+    """Execute the image's entry point once: all tasks get the variables and the directory that it leaves."""
+    words = _words((options.config or {}).get("Entrypoint"))
+    if options.config is not None and not words:
+        return
+    plan.add("clear-environment")
+    _image_environment(plan, options)
+    for name, value in _standard_variables(options, user):
+        plan.add("default", f"{name}={value}")
+    for name, value in options.preserved:
+        plan.add("environment", f"{name}={value}")
+    log = "log" if options.entrypoint_log else "quiet"
+    if options.config is None:
+        plan.add("entrypoint-script", log, _SCRIPT)
+    else:
+        plan.add("entrypoint", log, *words)
 
 
 def _image_environment(plan: Plan, options: Options) -> None:

@@ -28,6 +28,11 @@ class Options(NamedTuple):
     remap_root: bool = False
     mount_home: bool = False
     writable: bool = False
+    #: Execute the image's entry point before the tasks of a step, and tell what it prints.
+    entrypoint: bool = False
+    entrypoint_log: bool = False
+    #: Variables that the entry point gets besides those of the image.
+    preserved: tuple[tuple[str, str], ...] = ()
     #: Descriptor that keeps the image in its store for as long as it is held.
     lease: int | None = None
     #: Tell what each phase of the start has taken.

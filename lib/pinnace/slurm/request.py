@@ -11,9 +11,9 @@ from pinnace.errors import PinnaceError
 PROTOCOL = "1"
 
 _TEXTS = ("protocol", "image", "workdir", "backend", "working-directory")
-_CHOICES = ("remap-root", "mount-home", "writable")
+_CHOICES = ("remap-root", "mount-home", "writable", "entrypoint", "entrypoint-log")
 _NUMBERS = ("job-id", "step-id", "node-tasks")
-_LISTS = ("mounts", "environment")
+_LISTS = ("mounts", "preserved", "environment")
 
 
 class Request(NamedTuple):
@@ -29,7 +29,11 @@ class Request(NamedTuple):
     remap_root: bool | None = None
     mount_home: bool | None = None
     writable: bool | None = None
+    entrypoint: bool | None = None
+    entrypoint_log: bool | None = None
     mounts: Sequence[str] = ()
+    #: Names of ``--container-env``.
+    preserved: Sequence[str] = ()
     environment: Mapping[str, str] = {}
 
 
@@ -64,7 +68,10 @@ def parse(message: bytes) -> Request:
         remap_root=_choice(single, "remap-root"),
         mount_home=_choice(single, "mount-home"),
         writable=_choice(single, "writable"),
+        entrypoint=_choice(single, "entrypoint"),
+        entrypoint_log=_choice(single, "entrypoint-log"),
         mounts=lists["mounts"],
+        preserved=lists["preserved"],
         environment=_environment(lists["environment"]),
     )
 

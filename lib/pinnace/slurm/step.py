@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from pinnace import fields
@@ -145,6 +145,11 @@ def _options(request: Request, settings: Settings, *, writable: bool, unpack: bo
     def either(choice: bool | None, name: str) -> bool:
         return bool(settings[name]) if choice is None else choice
 
+    entrypoint = either(request.entrypoint, "entrypoint")
+    preserved = _values(request.preserved, request.environment) if entrypoint else ()
+    if preserved:
+        settings.basis.refuse("variables of the job go to the entry point")
+
     return Options(
         image=found.path,
         config=found.config,
@@ -157,8 +162,16 @@ def _options(request: Request, settings: Settings, *, writable: bool, unpack: bo
         remap_root=either(request.remap_root, "remap_root"),
         mount_home=either(request.mount_home, "mount_home"),
         writable=writable,
+        entrypoint=entrypoint,
+        entrypoint_log=bool(request.entrypoint_log),
+        preserved=preserved,
         timings=settings["timings"],
     )
+
+
+def _values(names: Iterable[str], job: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The variables of the job that have these names; an empty one counts as none, as with pyxis."""
+    return tuple((name, job[name]) for name in names if job.get(name))
 
 
 def _jobs() -> Queue | None:
