@@ -178,10 +178,25 @@ static int enter_container(spank_t spank, struct step *step, const struct settin
 	return err.status;
 }
 
+/*
+ * A task that is cancelled meanwhile ends. Until exec(2) it has the handlers of its slurmstepd, which in
+ * Slurm 24.11 catches these signals for purposes of its own; what is ignored stays so.
+ */
+static void end_on_signals(void)
+{
+	static const int numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	struct sigaction action;
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (sigaction(numbers[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+			(void)signal(numbers[i], SIG_DFL);
+}
+
 int task_start(spank_t spank, struct step *step, const struct settings *settings)
 {
 	int status;
 
+	end_on_signals();
 	end_with_parent(true);
 	status = enter_container(spank, step, settings);
 	end_with_parent(false);
