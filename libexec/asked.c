@@ -206,20 +206,24 @@ static void take_variable(struct asked *asked, const struct field *variable)
 		}
 }
 
-/* The last variable of this name in the environment of the job. */
-static bool job_variable(const struct asked *asked, const char *name, const char **value, size_t *length)
+/* Whether a variable of the job has this name, and its value. */
+static bool is_assignment(const struct field *variable, const char *name, const char **value, size_t *length)
 {
 	size_t name_length = strlen(name);
 
-	for (size_t i = asked->taken_count; i-- > 0;) {
-		const struct field *variable = &asked->taken[i];
+	if (variable->length <= name_length || !begins(variable, name) || variable->value[name_length] != '=')
+		return false;
+	*value = variable->value + name_length + 1;
+	*length = variable->length - name_length - 1;
+	return true;
+}
 
-		if (variable->length <= name_length || !begins(variable, name) || variable->value[name_length] != '=')
-			continue;
-		*value = variable->value + name_length + 1;
-		*length = variable->length - name_length - 1;
-		return true;
-	}
+/* The last variable of this name in the environment of the job. */
+static bool job_variable(const struct asked *asked, const char *name, const char **value, size_t *length)
+{
+	for (size_t i = asked->taken_count; i-- > 0;)
+		if (is_assignment(&asked->taken[i], name, value, length))
+			return true;
 	return false;
 }
 
@@ -325,6 +329,23 @@ bool asked_variable(const struct asked *asked, const char *name, const char **va
 	*value = own;
 	*length = strlen(own);
 	return true;
+}
+
+bool asked_callers_variable(const struct asked *asked, const char *name, const char **value, size_t *length)
+{
+	struct fields request = asked->request;
+	struct error err = { .status = 0 };
+	struct field field;
+	bool found = false;
+
+	if (!asked->step)
+		return asked_variable(asked, name, value, length);
+	request.position = 0;
+	while (fields_next(&request, &field, &err) > 0)
+		if (field_is(&field, "environment") && memchr(field.value, '\0', field.length) == NULL &&
+		    is_assignment(&field, name, value, length))
+			found = true; /* the last one counts */
+	return found;
 }
 
 bool asked_directory_is(const struct asked *asked, const char *directory, size_t length)

@@ -34,6 +34,9 @@ void asked_release(struct asked *asked);
 /* A variable as the launcher would see it; the value has length bytes and is not terminated. */
 bool asked_variable(const struct asked *asked, const char *name, const char **value, size_t *length);
 
+/* A variable as whoever asks has it: of the job, or of this process. The value is not terminated. */
+bool asked_callers_variable(const struct asked *asked, const char *name, const char **value, size_t *length);
+
 /* True if relative paths are read against this directory. */
 bool asked_directory_is(const struct asked *asked, const char *directory, size_t length);
 

@@ -98,6 +98,68 @@ static int add_requested(struct buffer *plan, const struct asked *asked, struct 
 	return 0;
 }
 
+static bool is_letter(char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+}
+
+/* The length of the name in a `${NAME}` at the beginning of text; 0 if there is none. */
+static size_t reference(const char *text)
+{
+	size_t length = 0;
+
+	if (text[0] != '$' || text[1] != '{')
+		return 0;
+	for (text += 2; is_letter(text[length]) || (length > 0 && text[length] >= '0' && text[length] <= '9');)
+		length++;
+	return text[length] == '}' ? length : 0;
+}
+
+/* Text with the caller's values in the place of each `${NAME}`; what is not set is empty. */
+static int add_expanded(struct buffer *plan, const struct asked *asked, const char *text, struct error *err)
+{
+	for (size_t plain, name; *text != '\0'; text += plain) {
+		cleanup_free char *variable = NULL;
+		const char *value;
+		size_t length;
+
+		for (plain = 0; text[plain] != '\0' && reference(text + plain) == 0;)
+			plain++;
+		buffer_add(plan, text, plain);
+		name = reference(text + plain);
+		if (name == 0)
+			continue;
+		variable = strndup(text + plain + 2, name);
+		if (variable == NULL)
+			return error_set(err, errno, "cannot read the variable");
+		if (asked_callers_variable(asked, variable, &value, &length))
+			buffer_add(plan, value, length);
+		plain += name + 3;
+	}
+	return 0;
+}
+
+/* An operation with the caller's variables in its arguments. */
+static int expand(struct buffer *plan, const struct asked *asked, const struct field *operation, struct error *err)
+{
+	size_t position = 0;
+	const char *name = field_argument(operation, &position), *argument;
+	bool whole;
+
+	if (name == NULL || strlen(name) > FIELDS_MAX_KEY)
+		return malformed(operation, err);
+	whole = strcmp(name, "environment") == 0;
+	buffer_begin(plan, name);
+	while ((argument = field_argument(operation, &position)) != NULL) {
+		if (add_expanded(plan, asked, argument, err) < 0)
+			return -1;
+		if (!whole)
+			buffer_add(plan, "", 1);
+	}
+	buffer_end(plan);
+	return 0;
+}
+
 static void add_words(struct buffer *plan, const struct field *operation, bool replace, char *const *words)
 {
 	buffer_begin(plan, operation->key);
@@ -114,6 +176,8 @@ static int add(struct buffer *plan, const struct start *start, const struct fiel
 		add_lease(plan, start->kept->lease);
 	else if (field_is(operation, "timings"))
 		add_timings(plan, start->begun);
+	else if (field_is(operation, "expand"))
+		return expand(plan, start->asked, operation, err);
 	else if (start->asked->step)
 		copy(plan, operation);
 	else if (field_is(operation, "pass-default"))

@@ -279,11 +279,22 @@ static int do_tmpfs(struct executor *executor, const struct field *operation, st
 	return mounts_tmpfs(executor->root, target, options, data, err);
 }
 
+static int do_remount(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *target, *options;
+
+	if (take_two(operation, &target, &options, err) < 0)
+		return -1;
+	return mounts_remount(executor->root, target, options, err);
+}
+
 static int do_unmount(struct executor *executor, const struct field *operation, struct error *err)
 {
-	const char *target;
+	const char *target, *options;
 
-	return take_one(operation, &target, err) < 0 ? -1 : mounts_unmount(executor->proc, executor->root, target, err);
+	if (take_two(operation, &target, &options, err) < 0)
+		return -1;
+	return mounts_unmount(executor->proc, executor->root, target, options, err);
 }
 
 static int write_file(struct executor *executor, const struct field *operation, bool prepend, struct error *err)
@@ -528,6 +539,7 @@ static const struct {
 	{ "root", do_root },
 	{ "bind", do_bind },
 	{ "tmpfs", do_tmpfs },
+	{ "remount", do_remount },
 	{ "unmount", do_unmount },
 	{ "file", do_file },
 	{ "optional-file", do_optional_file },

@@ -17,6 +17,8 @@ enum create { CREATE_NOTHING, CREATE_FILE, CREATE_DIRECTORY, CREATE_AUTO };
 struct options {
 	bool recursive;
 	bool optional;
+	bool inside; /* the source is a path of the container */
+	bool move;   /* the mount goes away from there */
 	enum create create;
 	uint64_t attributes;
 	uint64_t propagation;
@@ -29,6 +31,8 @@ static const struct {
 } known_options[] = {
 	{ "recursive", { .recursive = true } },
 	{ "optional", { .optional = true } },
+	{ "inside", { .inside = true } },
+	{ "move", { .move = true } },
 	{ "create=file", { .create = CREATE_FILE } },
 	{ "create=directory", { .create = CREATE_DIRECTORY } },
 	{ "create=auto", { .create = CREATE_AUTO } },
@@ -38,6 +42,8 @@ static const struct {
 	{ "noexec", { .attributes = ATTRIBUTE_NOEXEC } },
 	{ "private", { .propagation = MS_PRIVATE } },
 	{ "slave", { .propagation = MS_SLAVE } },
+	{ "shared", { .propagation = MS_SHARED } },
+	{ "unbindable", { .propagation = MS_UNBINDABLE } },
 };
 
 static int parse_option(const char *name, size_t length, struct options *options, struct error *err)
@@ -49,6 +55,8 @@ static int parse_option(const char *name, size_t length, struct options *options
 			continue;
 		options->recursive |= adds->recursive;
 		options->optional |= adds->optional;
+		options->inside |= adds->inside;
+		options->move |= adds->move;
 		options->attributes |= adds->attributes;
 		if (adds->create != CREATE_NOTHING)
 			options->create = adds->create;
@@ -107,6 +115,11 @@ static int explain_source(const char *source, int code, struct error *err)
 	return -1;
 }
 
+static bool is_missing(int code)
+{
+	return code == ENOENT || code == ENOTDIR;
+}
+
 int mounts_bind(int host, const char *source, int root, const char *target, const char *text, struct error *err)
 {
 	struct options options;
@@ -115,14 +128,18 @@ int mounts_bind(int host, const char *source, int root, const char *target, cons
 
 	if (parse_options(text, &options, err) < 0)
 		return -1;
-	origin = tree_open(host, source, O_PATH);
+	origin = tree_open(options.inside ? root : host, source, O_PATH);
 	if (origin < 0 || fstat(origin, &status) < 0) {
-		if (options.optional && (errno == ENOENT || errno == ENOTDIR))
+		if (options.optional && is_missing(errno))
 			return 0;
+		if (*source == '\0') {
+			error_set(err, 0, "cannot mount on %s in the container: no source is named", target);
+			return error_hint(err, "the variable in its place is not set: set it, or add nofail");
+		}
 		error_set(err, errno, "cannot mount %s", source);
 		return error_hint(err, "a path of this node is expected");
 	}
-	tree = sys_open_tree(origin, "",
+	tree = options.move ? steal_fd(&origin) : sys_open_tree(origin, "",
 			     TREE_CLONE | TREE_EMPTY_PATH | (options.recursive ? TREE_RECURSIVE : 0));
 	if (tree < 0)
 		return explain_source(source, errno, err);
@@ -187,16 +204,37 @@ int mounts_tmpfs(int root, const char *target, const char *text, const char *dat
 	return 0;
 }
 
-int mounts_unmount(int proc, int root, const char *target, struct error *err)
+int mounts_remount(int root, const char *target, const char *text, struct error *err)
 {
 	cleanup_close int place = tree_open(root, target, O_PATH);
+	struct options options;
+
+	if (parse_options(text, &options, err) < 0)
+		return -1;
+	if (place < 0)
+		return options.optional && is_missing(errno)
+			       ? 0
+			       : error_set(err, errno, "cannot change the mount on %s in the container", target);
+	if (apply_attributes(place, &options, err) == 0)
+		return 0;
+	return options.optional ? 0 : error_wrap(err, "cannot change the mount on %s in the container", target);
+}
+
+int mounts_unmount(int proc, int root, const char *target, const char *text, struct error *err)
+{
+	cleanup_close int place = tree_open(root, target, O_PATH);
+	struct options options;
 	char path[64];
 
+	if (parse_options(text, &options, err) < 0)
+		return -1;
+	if (place < 0 && options.optional && is_missing(errno))
+		return 0;
 	if (place < 0)
 		return error_set(err, errno, "cannot unmount %s in the container", target);
 	/* umount2(2) takes no descriptor; the link in /proc stands for one. */
 	(void)snprintf(path, sizeof(path), "self/fd/%d", place);
-	if (fchdir(proc) < 0 || umount2(path, MNT_DETACH) < 0)
+	if (fchdir(proc) < 0 || (umount2(path, MNT_DETACH) < 0 && !(options.optional && errno == EINVAL)))
 		return error_set(err, errno, "cannot unmount %s in the container", target);
 	return 0;
 }

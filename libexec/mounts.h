@@ -14,7 +14,10 @@ int mounts_bind(int host, const char *source, int root, const char *target, cons
 /* Mount a tmpfs on target; data are the file system's own options, separated by commas. */
 int mounts_tmpfs(int root, const char *target, const char *options, const char *data, struct error *err);
 
+/* Change options and propagation of what is mounted on target. */
+int mounts_remount(int root, const char *target, const char *options, struct error *err);
+
 /* Detach what is mounted on target. proc: a descriptor of /proc. */
-int mounts_unmount(int proc, int root, const char *target, struct error *err);
+int mounts_unmount(int proc, int root, const char *target, const char *options, struct error *err);
 
 #endif

@@ -23,6 +23,7 @@ static const char *const firsts[][2] = {
 	{ "root", "root" },
 	{ "bind", "mounts" },
 	{ "tmpfs", "mounts" },
+	{ "remount", "mounts" },
 	{ "prepend", "mounts" },
 	{ "pivot", "enter" },
 	{ "entrypoint", "entry point" },

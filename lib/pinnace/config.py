@@ -265,6 +265,27 @@ KEYS = (
         False,
         "execute the image's entry point before the tasks of a step unless asked otherwise",
     ),
+    Key(
+        "mounts_dir",
+        _paths,
+        (),
+        "directories of *.fstab files that every container has; empty: /etc/pinnace/mounts.d",
+        system=True,
+    ),
+    Key(
+        "environ_dir",
+        _paths,
+        (),
+        "directories of *.env files that every container has; empty: /etc/pinnace/environ.d",
+        system=True,
+    ),
+    Key(
+        "user_directories",
+        _boolean,
+        True,
+        "read such files in users' ~/.config/pinnace as well, after these",
+        system=True,
+    ),
     Key("squashfuse", _text, "", "squashfuse program; empty: squashfuse_ll or squashfuse on the PATH"),
     Key("fuse_overlayfs", _text, "", "fuse-overlayfs program; empty: fuse-overlayfs on the PATH"),
     Key(
@@ -278,6 +299,8 @@ KEYS = (
 _KEYS = {key.name: key for key in KEYS}
 #: Variables by which the user's own directories are found, and `~` in a path.
 _DIRECTORIES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+#: Keys for directories of files that every container is made with, and the standard name of each.
+_DROP_INS = {"mounts_dir": "mounts.d", "environ_dir": "environ.d"}
 
 
 def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -> Settings:
@@ -298,7 +321,19 @@ def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -
             _set(settings, key.name, environment[variable], variable)
     if not settings["store"]:
         settings.values["store"] = default_store(environment)
+    for name in _DROP_INS:
+        settings.values[name] = _drop_ins(settings, name, directory or paths.SYSCONFDIR, environment)
     return settings
+
+
+def _drop_ins(
+    settings: Settings, name: str, directory: str, environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The directories in force: those that are configured or the standard one, then the user's own."""
+    standard = _DROP_INS[name]
+    found = settings[name] or (os.path.join(directory, standard),)
+    own = _own_directory(environment) if settings["user_directories"] else ""
+    return (*found, os.path.join(own, standard)) if own else tuple(found)
 
 
 def _system_files(directory: str, basis: Basis) -> list[str]:
@@ -312,8 +347,13 @@ def _system_files(directory: str, basis: Basis) -> list[str]:
 
 
 def _own_files(environment: Mapping[str, str]) -> list[str]:
+    own = _own_directory(environment)
+    return [os.path.join(own, "pinnace.toml")] if own else []
+
+
+def _own_directory(environment: Mapping[str, str]) -> str:
     own = _user_directory(environment, "XDG_CONFIG_HOME", ".config")
-    return [os.path.join(own, "pinnace", "pinnace.toml")] if own else []
+    return os.path.join(own, "pinnace") if own else ""
 
 
 def _apply_file(settings: Settings, path: str, *, system: bool = False) -> None:

@@ -559,6 +559,36 @@ static void requests_that_are_not_understood_are_for_python(void)
 	CHECK(!understood("pinnace step"));
 }
 
+/* Variables of whoever asks go where a template names them: of the job, not of this process. */
+static void variables_are_the_callers(void)
+{
+	cleanup_buffer struct buffer template = { .size = 0 };
+	struct buffer message;
+	struct fields plan;
+
+	buffer_begin(&template, "expand");
+	buffer_argument(&template, "bind");
+	buffer_argument(&template, "/s/${PLACE}/${NOT_SET}${_a1}");
+	buffer_argument(&template, "$PLACE${1}${PLACE");
+	buffer_end(&template);
+	put_two(&template, "expand", "environment", "A=${PLACE} here");
+	CHECK(setenv("PLACE", "own ${PLACE}", 1) == 0 && setenv("_a1", "b", 1) == 0);
+	complete("pinnace run image", &template, &plan);
+	CHECK(next_is(&plan, "bind", "/s/own ${PLACE}/b\0$PLACE${1}${PLACE", 36));
+	CHECK(next_is(&plan, "environment", "A=own ${PLACE} here", 19));
+	fields_unmap(&plan);
+	begin_request(&message, "7", "0");
+	put_text(&message, "environment", "PLACE=first");
+	put_text(&message, "environment", "PLACE=last");
+	buffer_field(&message, "environment", "PLACE=a\0b", 9);
+	request(&message);
+	complete("pinnace step", &template, &plan);
+	CHECK(next_is(&plan, "bind", "/s/last/\0$PLACE${1}${PLACE", 27));
+	CHECK(next_is(&plan, "environment", "A=last here", 11));
+	fields_unmap(&plan);
+	CHECK(unsetenv("PLACE") == 0 && unsetenv("_a1") == 0);
+}
+
 static void prepare(void)
 {
 	cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -609,6 +639,7 @@ int main(void)
 	RUN(the_gaps_of_a_plan_are_filled);
 	RUN(a_template_that_is_cut_is_no_plan);
 	RUN(steps_of_other_jobs_are_alike);
+	RUN(variables_are_the_callers);
 	RUN(requests_that_are_not_understood_are_for_python);
 	clean_up();
 	printf("1..%d\n", tests);

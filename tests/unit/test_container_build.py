@@ -6,6 +6,7 @@ import struct
 
 from pinnace import fields
 from pinnace.container import build, mounts
+from pinnace.container.configured import Configured
 from pinnace.container.identity import Identity
 from pinnace.container.lower import Squashfuse, Unpack
 from pinnace.container.options import Options
@@ -50,6 +51,28 @@ def names(plan: Plan) -> list[str]:
 
 def test_the_version_comes_first() -> None:
     assert run("true").as_data()[0] == ["version", "1"]
+
+
+def test_what_a_site_mounts_comes_before_what_was_asked_for_and_takes_the_place_of_the_standard() -> None:
+    site = Configured(
+        early=(mounts.Mount("bind", "/proc", "/proc", ("read-only",)),),
+        mounts=(mounts.Mount("bind", "/site", "/s/${USER}", (), (), True),),
+    )
+    plan = run(host={"USER": "ada"}, configured=site, mounts=tuple(mounts.parse("/etc:/x", "/")))
+    binds = [(source, target) for source, target, _ in arguments(plan, "bind")]
+    assert binds.index(("/s/ada", "/site")) < binds.index(("/etc", "/x"))
+    assert arguments(plan, "bind").count(["/proc", "/proc", "read-only"]) == 1
+    assert [target for _, target in binds].count("/proc") == 1
+
+
+def test_a_sites_variables_win_over_the_images_and_are_the_callers_where_they_say_so() -> None:
+    site = Configured(environment=(("MODE", "${MODE} here"), ("TERM", "${TERM}")))
+    for plan in (
+        run(host={"MODE": "x"}, config=CONFIG, configured=site),
+        run(host={"MODE": "x"}, configured=site),
+    ):
+        assert arguments(plan, "environment")[-2] == ["MODE=x here"]
+        assert arguments(plan, "environment")[-1] == ["TERM="]
 
 
 def test_the_image_is_mounted_in_a_holder_and_used_in_its_child() -> None:

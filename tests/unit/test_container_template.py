@@ -24,6 +24,12 @@ from pinnace.phases import Phases
         (("script", "/etc/rc"), Start(words=("a", "b c")), [["script", "/etc/rc", "a", "b c"]]),
         (("command", "/entry", "serve"), Start(words=("id",)), [["command", "id"]]),
         (("command", "/entry", "serve"), Start(), [["command", "/entry", "serve"]]),
+        (
+            ("expand", "bind", "/s/${A}/${_b1}", "/d", "read-only"),
+            Start(host={"A": "a b", "_b1": "${A}"}),
+            [["bind", "/s/a b/${A}", "/d", "read-only"]],
+        ),
+        (("expand", "environment", "X=${A}$A${1}${"), Start(), [["environment", "X=$A${1}${"]]),
         (("pivot",), Start(lease=7, words=("id",)), [["pivot"]]),
     ],
 )

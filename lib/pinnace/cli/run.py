@@ -178,10 +178,11 @@ def _upper(given: _Given, settings: Settings) -> str:
 
 def _options(given: _Given, image: str, settings: Settings, *, writable: bool, unpack: bool) -> Options:
     from pinnace import resolve
-    from pinnace.container import mounts
+    from pinnace.container import configured, mounts
     from pinnace.container.options import Options
 
     directory = _directory()
+    always = configured.load(settings)
     mounted = _values(given, "-m", "--mount")
     asked = [mount for text in mounted for mount in mounts.parse(text, directory)]
     mounts.check_sources(asked, settings.basis)
@@ -203,6 +204,7 @@ def _options(given: _Given, image: str, settings: Settings, *, writable: bool, u
         tree=found.tree,
         lease=found.lease,
         foreign_ids=found.foreign_ids,
+        configured=always,
         mounts=tuple(asked),
         workdir=_last(given, "-w", "--workdir"),
         remap_root=_flag(given, ("-r", "--root"), "--no-root", settings["remap_root"]),

@@ -95,16 +95,20 @@ def _container(
     plan.add("lease")
     image = Image(os.path.abspath(options.image), options.tree, options.foreign_ids)
     rootfs.add(plan, image, user, options.remap_root, with_tools)
-    mounts.add(plan, mounts.SYSTEM)
+    configured = options.configured
+    of_site = (*configured.early, *configured.mounts)
+    mounts.add(plan, mounts.built_in(mounts.SYSTEM, of_site))
+    mounts.add(plan, configured.early)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))
     if options.remap_root:
         # apt checks that it became another user for its downloads, which nobody can with a single id.
         sandbox = 'APT::Sandbox::User "root";\n'
         plan.add("optional-file", "/etc/apt/apt.conf.d/99pinnace", "644", sandbox)
-    mounts.add(plan, mounts.FILES)
+    mounts.add(plan, mounts.built_in(mounts.FILES, of_site))
     if options.mount_home:
         mounts.add(plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))])
+    mounts.add(plan, configured.mounts)
     mounts.add(plan, options.mounts)
     if not options.writable:
         plan.add("read-only")
@@ -130,11 +134,13 @@ def _entrypoint(plan: Plan, options: Options, user: Identity) -> None:
 
 
 def _image_environment(plan: Plan, options: Options) -> None:
+    """The variables of the image, then those that every container has here."""
     if options.config is None:
         plan.add("environment-file", "/etc/environment")
-        return
-    for name, value in environment.of_image(options.config):
+    for name, value in environment.of_image(options.config or {}):
         plan.add("environment", f"{name}={value}")
+    for name, value in options.configured.environment:
+        plan.add(*(["expand"] if "${" in value else []), "environment", f"{name}={value}")
 
 
 def _standard_variables(options: Options, user: Identity) -> Iterable[tuple[str, str]]:

@@ -11,7 +11,7 @@ from pinnace.container.plan import Plan
 from pinnace.errors import ContainerError, UsageError
 
 #: fstab(5) and enroot flags, and the plan's option for each; None: the default, nothing to say.
-_FLAGS: dict[str, str | None] = {
+FLAGS: dict[str, str | None] = {
     "ro": "read-only",
     "rw": None,
     "nosuid": "nosuid",
@@ -36,8 +36,8 @@ _BIND_DEFAULTS = ("create=auto", "recursive")
 class Mount(NamedTuple):
     """One mount of a container.
 
-    ``kind`` is ``bind``, ``tmpfs`` or ``unmount``; ``options`` are the plan's; ``data`` are a
-    tmpfs's own options (``size=1G``).
+    ``kind`` is ``bind``, ``tmpfs``, ``remount`` or ``unmount``; ``options`` are the plan's; ``data`` are a
+    tmpfs's own options (``size=1G``). With ``variables`` each ``${NAME}`` is the caller's variable.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Mount(NamedTuple):
     source: str = ""
     options: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    variables: bool = False
 
 
 def parse(text: str, directory: str) -> list[Mount]:
@@ -83,10 +84,10 @@ def _bind_options(words: Iterable[str], item: str) -> tuple[str, ...]:
     for word in words:
         if word == "bind":
             options = [option for option in options if option != "recursive"]
-        elif word not in _FLAGS:
-            raise _invalid(item, f"unknown flag {word}: the flags are bind, {', '.join(_FLAGS)}")
+        elif word not in FLAGS:
+            raise _invalid(item, f"unknown flag {word}: the flags are bind, {', '.join(FLAGS)}")
         else:
-            option = _FLAGS[word]
+            option = FLAGS[word]
             if option is not None:
                 options.append(option)
     return tuple(dict.fromkeys(options))
@@ -96,9 +97,9 @@ def _tmpfs_flags(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]
     """Mount flags, and what tmpfs itself understands (size, mode …)."""
     options, data = [], []
     for word in words:
-        if word not in _FLAGS:
+        if word not in FLAGS:
             data.append(word)
-        elif (option := _FLAGS[word]) is not None and option != "recursive":
+        elif (option := FLAGS[word]) is not None and option != "recursive":
             options.append(option)
     return tuple(options), tuple(data)
 
@@ -158,12 +159,21 @@ def home(source: str, target: str) -> Mount:
     return Mount("bind", target, source, ("create=directory", "recursive", "nosuid"))
 
 
+def built_in(mounts: Iterable[Mount], configured: Iterable[Mount]) -> list[Mount]:
+    """Those of ``mounts`` that a site has not configured itself: enroot's directories have most of them."""
+    taken = {(mount.source, mount.target) for mount in configured if mount.kind != "unmount"}
+    return [mount for mount in mounts if (mount.source, mount.target) not in taken]
+
+
 def add(plan: Plan, mounts: Iterable[Mount]) -> None:
     """Say each mount in the plan's words."""
     for mount in mounts:
+        options = ",".join(mount.options)
+        operation: tuple[str, ...]
         if mount.kind == "bind":
-            plan.add("bind", mount.source, mount.target, ",".join(mount.options))
+            operation = ("bind", mount.source, mount.target, options)
         elif mount.kind == "tmpfs":
-            plan.add("tmpfs", mount.target, ",".join(mount.options), ",".join(mount.data))
+            operation = ("tmpfs", mount.target, options, ",".join(mount.data))
         else:
-            plan.add("unmount", mount.target)
+            operation = (mount.kind, mount.target, options)
+        plan.add(*(("expand", *operation) if mount.variables else operation))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pinnace.container.configured import Configured
 from pinnace.container.mounts import Mount
 
 
@@ -23,6 +24,8 @@ class Options(NamedTuple):
     tree: str | None = None
     #: Files of the image belong to others than root.
     foreign_ids: bool = False
+    #: What every container has here.
+    configured: Configured = Configured()
     mounts: tuple[Mount, ...] = ()
     workdir: str | None = None
     remap_root: bool = False

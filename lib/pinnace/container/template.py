@@ -46,6 +46,8 @@ def complete(template: Plan, start: Start) -> Plan:
         elif name == "requested-environment":
             for variable, value in start.environment:
                 plan.add("environment", f"{variable}={value}")
+        elif name == "expand":
+            plan.add(*(_expanded(argument, start.host) for argument in arguments))
         elif name == "script":
             plan.add("script", *arguments, *start.words)
         elif name == "command":
@@ -53,3 +55,11 @@ def complete(template: Plan, start: Start) -> Plan:
         else:
             plan.operations.append(operation)
     return plan
+
+
+def _expanded(argument: bytes, host: Mapping[str, str]) -> str:
+    """``argument`` with the caller's values in the place of ``${NAME}``; what is not set is empty."""
+    import re
+
+    text = argument.decode("utf-8", "surrogateescape")
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", lambda found: host.get(found[1], ""), text)

@@ -99,7 +99,8 @@ def _make() -> NoReturn:
     phases.end("plan")
     if request.step_id != _BATCH:
         kept.offer(template, kept.of_step(fields.decode(message)), settings, options.lease, phases)
-    executor.execute(complete(template, Start(options.lease, phases=phases)), options.lease)
+    start = Start(options.lease, host=request.environment, phases=phases)
+    executor.execute(complete(template, start), options.lease)
 
 
 def _read(descriptor: int) -> bytes:
@@ -123,11 +124,12 @@ def _enter(directory: str) -> None:
 
 def _options(request: Request, settings: Settings, *, writable: bool, unpack: bool) -> Options:
     from pinnace import resolve
-    from pinnace.container import mounts
+    from pinnace.container import configured, mounts
     from pinnace.container.options import Options
     from pinnace.store.leases import job_name
 
     # What is wrong with the options is told before an image is pulled for them.
+    always = configured.load(settings)
     asked = [mount for text in request.mounts for mount in mounts.parse(text, request.directory)]
     mounts.check_sources(asked, settings.basis)
     if any(map(mounts.are_relative, request.mounts)):
@@ -157,6 +159,7 @@ def _options(request: Request, settings: Settings, *, writable: bool, unpack: bo
         tree=found.tree,
         lease=found.lease,
         foreign_ids=found.foreign_ids,
+        configured=always,
         mounts=tuple(asked),
         workdir=request.workdir,
         remap_root=either(request.remap_root, "remap_root"),
