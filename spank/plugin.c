@@ -19,6 +19,11 @@
 SPANK_PLUGIN(pinnace, 1)
 #pragma GCC visibility pop
 
+/* Which Slurm this was compiled for, where `pinnace doctor` finds it. */
+#define TEXT_OF(value) #value
+#define TEXT(macro) TEXT_OF(macro)
+static const char compiled_for[] __attribute__((used)) = "pinnace for Slurm " TEXT(SLURM_VERSION_NUMBER);
+
 /* Reserved step numbers (slurm/slurm.h, whose inclusion is not worth one constant). */
 enum { STEP_EXTERN = 0xfffffffcU };
 

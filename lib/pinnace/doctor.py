@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -173,6 +174,13 @@ def _node_store(place: str) -> Finding:
 def _slurm() -> Finding:
     if shutil.which("srun") is None:
         return Finding("Slurm", False, "srun is not on the PATH", "needed for jobs only", required=False)
+    built, running = _plugin_release(), _slurm_release()
+    if built and running and built != running:
+        message = f"{paths.PLUGIN} was built for Slurm {built}, which is {running} here"
+        hint = (
+            "Slurm refuses it: install Pinnace anew on a machine with this Slurm's spank.h, see docs/admin.md"
+        )
+        return Finding("Slurm", False, message, hint)
     usage = subprocess.run(["srun", "--help"], capture_output=True, text=True, errors="replace", check=False)
     if "--container-image" in usage.stdout and "pinnace" in usage.stdout:
         return Finding("Slurm", True, "srun knows --container-image")
@@ -183,3 +191,29 @@ def _slurm() -> Finding:
         "add the plugin to plugstack.conf, see docs/admin.md; needed for jobs only",
         required=False,
     )
+
+
+def _plugin_release() -> str | None:
+    """The release of Slurm that the installed plugin was compiled for, as it records it (spank/plugin.c)."""
+    try:
+        with open(paths.PLUGIN, "rb") as plugin:
+            found = re.search(rb"pinnace for Slurm 0x([0-9a-f]{2})([0-9a-f]{2})[0-9a-f]{2}\0", plugin.read())
+    except OSError:
+        return None
+    return _release(int(found[1], 16), int(found[2], 16)) if found else None
+
+
+def _slurm_release() -> str | None:
+    # Not srun: a plugin that it must load and refuses keeps it from saying anything.
+    command = ["scontrol", "--version"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError:
+        return None
+    found = re.match(r"\S+ (\d+)\.(\d+)", shown.stdout)
+    return _release(int(found[1]), int(found[2])) if found else None
+
+
+def _release(major: int, minor: int) -> str:
+    """A release as Slurm writes it: all of its patch levels take the same plugins (plugin.c of Slurm)."""
+    return f"{major}.{minor:02}"

@@ -12,3 +12,6 @@ FRONT = ""
 
 #: The program that carries out a plan: beside the package when installed by pip.
 EXECUTOR = os.path.join(os.path.dirname(__file__), "_libexec", "pinnace-exec")
+
+#: The plugin of srun, sbatch, salloc and slurmstepd; empty: pip does not install it.
+PLUGIN = ""
