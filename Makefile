@@ -83,6 +83,9 @@ fuzz: prepare ## Fuzz what reads what strangers wrote (ARGS="image layer --minut
 test-fresh-root: prepare ## Run demo and tests in a new minimal Debian root
 	$(sudo) tests/fresh-root
 
+test-slurm-matrix: prepare ## Run steps on the daemons of Slurm 22.05, 24.11 and 26.05 (ARGS="trixie sid" for some)
+	$(sudo) tests/slurm-matrix $(ARGS)
+
 prepare: # Everything that demo and tests need: packages, a virtual environment, the C parts
 	tests/prepare
 	$(MAKE) --silent all
@@ -95,4 +98,4 @@ clean: ## Remove everything that was built
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install demo demo-down test check lint bench torture fuzz test-fresh-root prepare clean help
+.PHONY: all install demo demo-down test check lint bench torture fuzz test-fresh-root test-slurm-matrix prepare clean help
