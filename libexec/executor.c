@@ -41,6 +41,7 @@ struct executor {
 	mode_t umask;  /* the caller's, for the command */
 	bool finished;
 	struct timings timings;
+	int kinds;       /* of namespaces that `unshare` has made */
 	bool own_mounts; /* from the first `mount-namespace` on */
 	struct held held; /* from `lifeline` and `lease` on */
 	struct keeper keeper;
@@ -376,7 +377,7 @@ static int do_hand_over(struct executor *executor, const struct field *operation
 		return -1;
 	executor->finished = true;
 	timings_print(&executor->timings);
-	return namespace_send(executor->proc, (int)socket, executor->plan, held, err);
+	return namespace_send(executor->proc, (int)socket, executor->plan, held, executor->kinds, err);
 }
 
 static int explain_command(const char *program, int code, struct error *err)
@@ -462,6 +463,13 @@ static int do_script(struct executor *executor, const struct field *operation, s
 	return explain_command(arguments[0], errno, err);
 }
 
+static int do_unshare(struct executor *executor, const struct field *operation, struct error *err)
+{
+	cleanup_free char **names = command_line(operation, 0, err);
+
+	return names == NULL ? -1 : namespace_unshare((const char *const *)names, &executor->kinds, err);
+}
+
 static int run_entrypoint(struct executor *executor, char *const *words, const char *log, struct error *err)
 {
 	const struct entrypoint entrypoint = {
@@ -526,6 +534,7 @@ static const struct {
 	{ "timings", do_timings },
 	{ "user-namespace", do_user_namespace },
 	{ "mount-namespace", do_mount_namespace },
+	{ "unshare", do_unshare },
 	{ "lifeline", do_keep },
 	{ "lease", do_keep },
 	{ "keeper", do_keeper },

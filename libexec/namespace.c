@@ -3,14 +3,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+
+/* The namespaces that a container has for itself if asked. */
+static const struct {
+	const char *name;
+	int kind;
+	const char *link;
+	const char *limit;
+} further[] = {
+	{ "net", CLONE_NEWNET, "self/ns/net", "user.max_net_namespaces" },
+	{ "ipc", CLONE_NEWIPC, "self/ns/ipc", "user.max_ipc_namespaces" },
+	{ "uts", CLONE_NEWUTS, "self/ns/uts", "user.max_uts_namespaces" },
+};
+
+enum { FURTHER = sizeof(further) / sizeof(*further), ALWAYS = 4 };
 
 static int write_once(int proc, const char *name, const char *text, struct error *err)
 {
@@ -62,11 +78,69 @@ int namespace_mount(struct error *err)
 	return 0;
 }
 
-int namespace_send(int proc, int socket, int file, int held, struct error *err)
+/* A new network has a loopback device, which is down. */
+static int raise_loopback(struct error *err)
+{
+	cleanup_close int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq device = { .ifr_name = "lo" };
+
+	if (any < 0 || ioctl(any, SIOCGIFFLAGS, &device) < 0)
+		return error_set(err, errno, "cannot reach the loopback device of the new network");
+	device.ifr_flags |= IFF_UP;
+	if (ioctl(any, SIOCSIFFLAGS, &device) < 0)
+		return error_set(err, errno, "cannot raise the loopback device of the new network");
+	return 0;
+}
+
+static int unshare_one(const char *name, int *kinds, struct error *err)
+{
+	for (size_t i = 0; i < FURTHER; i++) {
+		if (strcmp(further[i].name, name) != 0)
+			continue;
+		if (unshare(further[i].kind) < 0) {
+			int code = errno;
+
+			error_set(err, code, "cannot create a namespace of the kind %s", name);
+			return code == ENOSPC ? error_hint(err, "the limit %s is reached or 0: ask the administrator "
+							   "to raise it (sysctl)", further[i].limit) : -1;
+		}
+		*kinds |= further[i].kind;
+		return further[i].kind == CLONE_NEWNET ? raise_loopback(err) : 0;
+	}
+	return error_set(err, 0, "the plan has the unknown namespace `%.40s`", name);
+}
+
+int namespace_unshare(const char *const *names, int *kinds, struct error *err)
+{
+	for (; *names != NULL; names++)
+		if (unshare_one(*names, kinds, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* Open the namespaces of kinds: how many, or -1. */
+static int open_further(int proc, int kinds, int *descriptors, struct error *err)
+{
+	int count = 0;
+
+	for (size_t i = 0; i < FURTHER; i++) {
+		if ((kinds & further[i].kind) == 0)
+			continue;
+		/* They are open until this process ends, which is as soon as they are sent. */
+		descriptors[count] = openat(proc, further[i].link, O_RDONLY | O_CLOEXEC);
+		if (descriptors[count++] < 0)
+			return error_set(err, errno, "cannot open the container's namespaces");
+	}
+	return count;
+}
+
+int namespace_send(int proc, int socket, int file, int held, int kinds, struct error *err)
 {
 	cleanup_close int user = openat(proc, "self/ns/user", O_RDONLY | O_CLOEXEC);
 	cleanup_close int mounts = openat(proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	int descriptors[4] = { user, mounts, file, held };
+	int descriptors[ALWAYS + FURTHER] = { user, mounts, file, held };
+	int count = open_further(proc, kinds, descriptors + ALWAYS, err);
+	size_t length = (size_t)(ALWAYS + (count < 0 ? 0 : count)) * sizeof(*descriptors);
 	char payload[] = { 0, 0, 0, 5, 0, 0, 0, 1, 'r', 'e', 'a', 'd', 'y', '1' };
 	struct iovec part = { .iov_base = payload, .iov_len = sizeof(payload) };
 	union {
@@ -77,16 +151,18 @@ int namespace_send(int proc, int socket, int file, int held, struct error *err)
 		.msg_iov = &part,
 		.msg_iovlen = 1,
 		.msg_control = control.space,
-		.msg_controllen = sizeof(control.space),
+		.msg_controllen = CMSG_SPACE(length),
 	};
 	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
 
+	if (count < 0)
+		return -1;
 	if (user < 0 || mounts < 0)
 		return error_set(err, errno, "cannot open the container's namespaces");
 	rights->cmsg_level = SOL_SOCKET;
 	rights->cmsg_type = SCM_RIGHTS;
-	rights->cmsg_len = CMSG_LEN(sizeof(descriptors));
-	memcpy(CMSG_DATA(rights), descriptors, sizeof(descriptors));
+	rights->cmsg_len = CMSG_LEN(length);
+	memcpy(CMSG_DATA(rights), descriptors, length);
 	if (sendmsg(socket, &message, MSG_NOSIGNAL) != (ssize_t)sizeof(payload))
 		return error_set(err, errno, "cannot hand the container over");
 	return 0;

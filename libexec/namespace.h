@@ -12,7 +12,16 @@ int namespace_user(int proc, uid_t uid, gid_t gid, struct error *err);
 /* A mount namespace that receives the host's mounts and sends none. */
 int namespace_mount(struct error *err);
 
-/* Send the user and mount namespace, a file and what is to be held over a socket with one field `ready` = `1`. */
-int namespace_send(int proc, int socket, int file, int held, struct error *err);
+/*
+ * New namespaces of these names, NULL at the end: net, in which the loopback device is up, ipc and uts. The
+ * flags of clone(2) for them go to kinds.
+ */
+int namespace_unshare(const char *const *names, int *kinds, struct error *err);
+
+/*
+ * Send the user and mount namespace, a file, what is to be held and the namespaces of kinds over a socket
+ * with one field `ready` = `1`.
+ */
+int namespace_send(int proc, int socket, int file, int held, int kinds, struct error *err);
 
 #endif

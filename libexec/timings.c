@@ -14,6 +14,7 @@ enum { LINE_MAX_LENGTH = 1024 };
 static const char *const firsts[][2] = {
 	{ "user-namespace", "namespaces" },
 	{ "mount-namespace", "namespaces" },
+	{ "unshare", "namespaces" },
 	{ "keeper", "server" },
 	{ "fuse-server", "server" },
 	{ "fuse-mount", "server" },

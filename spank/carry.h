@@ -10,6 +10,7 @@
 
 #define CARRY_MOUNTS "SLURM_PINNACE_MOUNTS"
 #define CARRY_ENVIRONMENT "SLURM_PINNACE_ENV"
+#define CARRY_UNSHARE "SLURM_PINNACE_UNSHARE"
 
 /* Put what the variable's value (or NULL) says in front of list: 0, or -1 with errno set. */
 int carry_in(struct list *list, const char *value);

@@ -10,11 +10,12 @@
 #include "../libexec/cleanup.h"
 #include "../libexec/fields.h"
 
-enum { DESCRIPTORS = 4, PACKET_MAX = 256 };
+enum { DESCRIPTORS = 4, FURTHER_MAX = 3, PACKET_MAX = 256 };
 
 struct answer {
 	int user_namespace, mount_namespace, plan;
 	int held; /* by the packet alone: its end tells the keeper that the step has ended */
+	int further[FURTHER_MAX]; /* namespaces that the container has besides, of any kind */
 };
 
 static void close_answer(struct answer *answer)
@@ -23,16 +24,24 @@ static void close_answer(struct answer *answer)
 	cleanup_close_fd(&answer->mount_namespace);
 	cleanup_close_fd(&answer->plan);
 	cleanup_close_fd(&answer->held);
+	for (size_t i = 0; i < FURTHER_MAX; i++)
+		cleanup_close_fd(&answer->further[i]);
 }
 
 #define cleanup_answer __attribute__((cleanup(close_answer)))
-#define NO_ANSWER { .user_namespace = -1, .mount_namespace = -1, .plan = -1, .held = -1 }
+#define NO_ANSWER                                                                  \
+	{                                                                          \
+		.user_namespace = -1, .mount_namespace = -1, .plan = -1, .held = -1, \
+		.further = { -1, -1, -1 },                                         \
+	}
 
 /* Keep the descriptors of a message if there are as many as there must be, else close them. */
 static int take_descriptors(struct msghdr *message, struct answer *answer)
 {
-	int *slots[DESCRIPTORS] = { &answer->user_namespace, &answer->mount_namespace, &answer->plan,
-				    &answer->held };
+	int *slots[DESCRIPTORS + FURTHER_MAX] = {
+		&answer->user_namespace, &answer->mount_namespace, &answer->plan,       &answer->held,
+		&answer->further[0],     &answer->further[1],      &answer->further[2],
+	};
 	size_t taken = 0;
 
 	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL; part = CMSG_NXTHDR(message, part)) {
@@ -44,14 +53,16 @@ static int take_descriptors(struct msghdr *message, struct answer *answer)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(part) + i * sizeof(fd), sizeof(fd));
-			if (taken < DESCRIPTORS)
+			if (taken < DESCRIPTORS + FURTHER_MAX)
 				*slots[taken] = fd;
 			else
 				(void)close(fd);
 			taken++;
 		}
 	}
-	return taken == DESCRIPTORS && !(message->msg_flags & MSG_CTRUNC) ? 0 : -1;
+	if (message->msg_flags & MSG_CTRUNC)
+		return -1;
+	return taken >= DESCRIPTORS && taken <= DESCRIPTORS + FURTHER_MAX ? 0 : -1;
 }
 
 static bool says_ready(const char *packet, size_t size)
@@ -77,7 +88,7 @@ static bool is_sealed(int fd)
 static int peek_answer(int socket, struct answer *answer, struct error *err)
 {
 	union {
-		char room[CMSG_SPACE((DESCRIPTORS + 1) * sizeof(int))];
+		char room[CMSG_SPACE((DESCRIPTORS + FURTHER_MAX + 1) * sizeof(int))];
 		struct cmsghdr alignment;
 	} control;
 	char packet[PACKET_MAX];
@@ -112,11 +123,14 @@ int join_check(int socket, struct error *err)
 	return peek_answer(socket, &answer, err);
 }
 
-/* The user namespace comes first: it gives the rights over the mount namespace. */
+/* The user namespace comes first: it gives the rights over the others. */
 static int enter_namespaces(const struct answer *answer, struct error *err)
 {
 	if (setns(answer->user_namespace, CLONE_NEWUSER) < 0)
 		return error_set(err, errno, "cannot join the container's user namespace");
+	for (size_t i = 0; i < FURTHER_MAX && answer->further[i] >= 0; i++)
+		if (setns(answer->further[i], 0) < 0)
+			return error_set(err, errno, "cannot join a namespace of the container");
 	if (setns(answer->mount_namespace, CLONE_NEWNS) < 0)
 		return error_set(err, errno, "cannot join the container's mount namespace");
 	return 0;

@@ -11,7 +11,7 @@
 #include "mounts.h"
 
 /* How often an option that adds to a list was given. */
-static unsigned int mounts_uses, environment_uses;
+static unsigned int mounts_uses, environment_uses, unshare_uses;
 
 #define NO_OPTIONS                                                                              \
 	{                                                                                       \
@@ -113,6 +113,41 @@ static int on_environment(int value, const char *argument, int remote)
 	}
 }
 
+static int add_namespace(const char *name, size_t length)
+{
+	static const char *const known[] = { "net", "ipc", "uts" };
+
+	if (length == 0)
+		return message_error("--container-unshare: empty namespace argument");
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strlen(known[i]) == length && strncmp(known[i], name, length) == 0)
+			return list_add(&options.unshare, name, length) == 0 ?
+				       0 :
+				       message_error("--container-unshare: %s", strerror(errno));
+	return message_error("--container-unshare: unknown namespace '%.*s'; there are net, ipc and uts",
+			     length > 64 ? 64 : (int)length, name);
+}
+
+static int on_unshare(int value, const char *argument, int remote)
+{
+	const char *name = argument;
+
+	(void)value;
+	(void)remote;
+	if (check_argument("container-unshare", argument) < 0)
+		return -1;
+	unshare_uses++;
+	for (;;) {
+		size_t length = strcspn(name, ",");
+
+		if (add_namespace(name, length) < 0)
+			return -1;
+		if (name[length] == '\0')
+			return 0;
+		name += length + 1;
+	}
+}
+
 static int on_remap_root(int value, const char *argument, int remote)
 {
 	(void)argument;
@@ -184,6 +219,8 @@ static struct spank_option table[] = {
 	{ "container-env", "NAME[,NAME...]",
 	  "[pinnace] variables of the job that are kept where the image sets them too", 1, 0,
 	  on_environment },
+	{ "container-unshare", "NS[,NS...]",
+	  "[pinnace] create new namespaces for the container. Supported: net, ipc, uts.", 1, 0, on_unshare },
 	SPANK_OPTIONS_TABLE_END
 };
 
@@ -218,8 +255,10 @@ int options_complete(options_lookup *lookup, void *context, bool publish)
 {
 	if (complete(&options.mounts, mounts_uses, CARRY_MOUNTS, lookup(context, CARRY_MOUNTS), publish) < 0)
 		return -1;
-	return complete(&options.environment, environment_uses, CARRY_ENVIRONMENT,
-			lookup(context, CARRY_ENVIRONMENT), publish);
+	if (complete(&options.environment, environment_uses, CARRY_ENVIRONMENT,
+		     lookup(context, CARRY_ENVIRONMENT), publish) < 0)
+		return -1;
+	return complete(&options.unshare, unshare_uses, CARRY_UNSHARE, lookup(context, CARRY_UNSHARE), publish);
 }
 
 enum choice options_parse_choice(const char *text)
@@ -275,6 +314,7 @@ int options_from_environment(options_lookup *lookup, void *context)
 		{ "WORKDIR", options.workdir != NULL, on_workdir },
 		{ "BACKEND", options.backend != NULL, on_backend },
 		{ "ENV", options.environment.count > 0, on_environment },
+		{ "UNSHARE", options.unshare.count > 0, on_unshare },
 	};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -323,6 +363,7 @@ void options_free(void)
 	free(options.backend);
 	list_free(&options.mounts);
 	list_free(&options.environment);
-	mounts_uses = environment_uses = 0;
+	list_free(&options.unshare);
+	mounts_uses = environment_uses = unshare_uses = 0;
 	options = (struct options)NO_OPTIONS;
 }

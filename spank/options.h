@@ -15,6 +15,7 @@ struct options {
 	char *backend;
 	struct list mounts;      /* SRC:DST or SRC:DST:FLAGS each */
 	struct list environment; /* names of --container-env */
+	struct list unshare;     /* names of namespaces */
 	enum choice remap_root, mount_home, writable, entrypoint, entrypoint_log;
 };
 

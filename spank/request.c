@@ -66,6 +66,7 @@ static int put_options(int fd, const struct options *asked, struct error *err)
 	if (put(fd, "image", asked->image, err) < 0 || put(fd, "workdir", asked->workdir, err) < 0 ||
 	    put(fd, "backend", asked->backend, err) < 0 ||
 	    put_list(fd, "mounts", &asked->mounts, err) < 0 ||
+	    put_list(fd, "unshare", &asked->unshare, err) < 0 ||
 	    put_choice(fd, "remap-root", asked->remap_root, err) < 0 ||
 	    put_choice(fd, "mount-home", asked->mount_home, err) < 0 ||
 	    put_choice(fd, "writable", asked->writable, err) < 0)

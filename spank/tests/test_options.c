@@ -46,7 +46,7 @@ static void two_different_images_are_refused(void)
 static void options_with_text_need_some(void)
 {
 	static const char *const names[] = { "container-image", "container-mounts", "container-workdir",
-					     "container-env" };
+					     "container-env", "container-unshare" };
 	char expected[128];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -79,6 +79,17 @@ static void an_unknown_backend_is_refused_with_those_there_are(void)
 	CHECK(fake_give("container-backend", "unpack") == 0 && strcmp(options.backend, "unpack") == 0);
 	CHECK(fake_give("container-backend", "squashfuse") == -1);
 	CHECK(strstr(fake_error, "specified multiple times") != NULL);
+}
+
+static void namespaces_are_known_or_refused(void)
+{
+	CHECK(fake_give("container-unshare", "net,pid") == -1);
+	CHECK(strncmp(fake_error, "pinnace: --container-unshare: unknown namespace 'pid'", 53) == 0);
+	CHECK(fake_give("container-unshare", "net,") == -1);
+	CHECK(strcmp(fake_error, "pinnace: --container-unshare: empty namespace argument") == 0);
+	fake_reset();
+	CHECK(fake_give("container-unshare", "net,uts") == 0 && fake_give("container-unshare", "ipc,net") == 0);
+	CHECK(options.unshare.count == 3 && strcmp(options.unshare.items[2], "ipc") == 0);
 }
 
 static void mounts_add_up_and_identical_ones_count_once(void)
@@ -151,13 +162,14 @@ static void variables_stand_in_for_options_that_were_not_given(void)
 				"PYXIS_CONTAINER_WORKDIR", "/unused", "PYXIS_CONTAINER_MOUNTS", "/m",
 				"PYXIS_CONTAINER_REMAP_ROOT", "yes", "PYXIS_CONTAINER_MOUNT_HOME", "YES",
 				"PYXIS_CONTAINER_READONLY", "y", "PYXIS_CONTAINER_ENV", "A,B",
-				"PYXIS_CONTAINER_ENTRYPOINT", "n", "PYXIS_CONTAINER_ENTRYPOINT_LOG", "true", NULL };
+				"PYXIS_CONTAINER_ENTRYPOINT", "n", "PYXIS_CONTAINER_ENTRYPOINT_LOG", "true",
+				"PYXIS_CONTAINER_UNSHARE", "ipc", NULL };
 
 	CHECK(fake_give("container-workdir", "/given") == 0);
 	CHECK(options_from_environment(lookup, pairs) == 0);
 	CHECK(strcmp(options.image, "ours") == 0);
 	CHECK(strcmp(options.workdir, "/given") == 0);
-	CHECK(options.mounts.count == 1 && options.environment.count == 2);
+	CHECK(options.mounts.count == 1 && options.environment.count == 2 && options.unshare.count == 1);
 	CHECK(options.remap_root == CHOICE_YES);
 	CHECK(options.entrypoint == CHOICE_NO && options.entrypoint_log == CHOICE_YES);
 	CHECK(options.mount_home == CHOICE_NONE); /* words are case-sensitive, others are ignored */
@@ -245,6 +257,7 @@ int main(void)
 	RUN(options_with_text_need_some);
 	RUN(opposites_exclude_each_other);
 	RUN(an_unknown_backend_is_refused_with_those_there_are);
+	RUN(namespaces_are_known_or_refused);
 	RUN(mounts_add_up_and_identical_ones_count_once);
 	RUN(malformed_mounts_are_refused_with_their_text);
 	RUN(hostile_text_is_bounded_and_cannot_forge_lines);

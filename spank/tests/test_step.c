@@ -211,6 +211,22 @@ static void an_answer_stays_for_every_task(void)
 	step_close(&step);
 }
 
+static void an_answer_may_hold_up_to_three_further_namespaces(void)
+{
+	for (int count = 5; count <= 7; count++) {
+		struct step step = STEP_CLOSED;
+		struct error err = { 0 };
+		int before;
+
+		CHECK(step_open(&step, &err) == 0);
+		answer(step.launcher_end, ready, READY, count, true);
+		before = first_free_descriptor();
+		CHECK(join_check(step.task_end, &err) == 0);
+		CHECK(first_free_descriptor() == before);
+		step_close(&step);
+	}
+}
+
 static void an_odd_answer_is_refused_and_leaves_no_descriptor(void)
 {
 	static const struct {
@@ -220,7 +236,7 @@ static void an_odd_answer_is_refused_and_leaves_no_descriptor(void)
 		bool sealed;
 	} odd[] = {
 		{ ready, READY, 0, true },  { ready, READY, 3, true },
-		{ ready, READY, 5, true },  { ready, READY, 8, true },
+		{ ready, READY, 8, true },
 		{ ready, READY, 4, false }, { ready, READY - 1, 4, true },
 		{ "x", 1, 4, true },        { "\0\0\0\5\0\0\0\1ready0", READY, 4, true },
 		{ "\xff\xff\xff\xff\xff\xff\xff\xff", 8, 4, true },
@@ -298,6 +314,7 @@ int main(void)
 	RUN(a_request_says_what_was_asked_and_cannot_change);
 	RUN(a_request_that_is_too_large_is_refused);
 	RUN(an_answer_stays_for_every_task);
+	RUN(an_answer_may_hold_up_to_three_further_namespaces);
 	RUN(an_odd_answer_is_refused_and_leaves_no_descriptor);
 	RUN(the_launcher_gets_little_and_its_status_counts);
 	RUN(a_killed_launcher_is_told_with_its_signal);

@@ -126,6 +126,17 @@ def test_the_root_becomes_read_only_after_the_last_mount_was_made() -> None:
     assert order.index("read-only") > max(index for index, name in enumerate(order) if name == "bind")
 
 
+def test_further_namespaces_are_children_of_the_containers_user_namespace() -> None:
+    assert "unshare" not in names(step())
+    plan = step(unshare=("net", "ipc"))
+    assert arguments(plan, "unshare") == [["net", "ipc"]]
+    order = names(plan)
+    last = len(order) - 1 - order[::-1].index("user-namespace")
+    assert last < order.index("unshare") < order.index("hand-over")
+    assert "/dev/shm" in [entry[0] for entry in arguments(plan, "tmpfs")]
+    assert "/dev/shm" not in [entry[0] for entry in arguments(step(unshare=("uts",)), "tmpfs")]
+
+
 def test_a_step_executes_the_entry_point_if_asked_with_the_variables_of_the_image() -> None:
     assert "entrypoint" not in names(step(config=CONFIG))
     plan = step(config=CONFIG, entrypoint=True, preserved=(("MODE", "job"),))

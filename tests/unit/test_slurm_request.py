@@ -56,6 +56,7 @@ def test_a_variable_may_hold_any_bytes() -> None:
         ([*_without("working-directory"), ("working-directory", b"home")], "working directory"),
         ([*_SMALLEST, ("image", b"again")], "image is not expected"),
         ([*_SMALLEST, ("unheard-of", b"")], "unheard-of is not expected"),
+        ([*_SMALLEST, ("unshare", b"user")], "unshare names an unknown namespace"),
         ([*_SMALLEST, ("writable", b"yes")], "writable is neither"),
         ([*_without("job-id"), ("job-id", b"-7")], "job-id is not a number"),
         ([*_without("job-id"), ("job-id", "٣".encode())], "job-id is not a number"),

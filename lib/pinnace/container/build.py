@@ -95,9 +95,13 @@ def _container(
     plan.add("lease")
     image = Image(os.path.abspath(options.image), options.tree, options.foreign_ids)
     rootfs.add(plan, image, user, options.remap_root, with_tools)
+    if options.unshare:
+        plan.add("unshare", *options.unshare)
     configured = options.configured
     of_site = (*configured.early, *configured.mounts)
     mounts.add(plan, mounts.built_in(mounts.SYSTEM, of_site))
+    if "ipc" in options.unshare:
+        mounts.add(plan, [mounts.SHARED_MEMORY])
     mounts.add(plan, configured.early)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))

@@ -24,7 +24,8 @@ from pinnace.phases import Phases
 DIRECTORY = "plans"
 
 _OPERATIONS = """
-    version failure-status timings lifeline lease keeper user-namespace mount-namespace fuse-server fuse-mount
+    version failure-status timings lifeline lease keeper user-namespace mount-namespace unshare
+    fuse-server fuse-mount
     lower-directory upper-directory scratch base overlay root bind tmpfs unmount file optional-file prepend
     directory read-only pivot entrypoint entrypoint-script hand-over
     clear-environment environment environment-file unset default

@@ -147,6 +147,11 @@ SYSTEM = (
     Mount("tmpfs", "/var/lock", options=("create=directory", "nosuid", "nodev"), data=("mode=755",)),
 )
 
+#: POSIX's shared memory, which is files, for a container that has System V's for itself.
+SHARED_MEMORY = Mount(
+    "tmpfs", "/dev/shm", options=("create=directory", "nosuid", "nodev"), data=("mode=1777",)
+)
+
 #: Files of the host that a container shares, read-only.
 FILES = tuple(
     Mount("bind", path, path, ("create=file", "read-only", "nosuid", "nodev", "noexec", "optional"))

@@ -31,6 +31,8 @@ class Options(NamedTuple):
     remap_root: bool = False
     mount_home: bool = False
     writable: bool = False
+    #: Namespaces that the container has for itself: ``net``, ``ipc``, ``uts``.
+    unshare: tuple[str, ...] = ()
     #: Execute the image's entry point before the tasks of a step, and tell what it prints.
     entrypoint: bool = False
     entrypoint_log: bool = False

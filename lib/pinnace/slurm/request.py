@@ -13,7 +13,8 @@ PROTOCOL = "1"
 _TEXTS = ("protocol", "image", "workdir", "backend", "working-directory")
 _CHOICES = ("remap-root", "mount-home", "writable", "entrypoint", "entrypoint-log")
 _NUMBERS = ("job-id", "step-id", "node-tasks")
-_LISTS = ("mounts", "preserved", "environment")
+_LISTS = ("mounts", "unshare", "preserved", "environment")
+_NAMESPACES = frozenset(("net", "ipc", "uts"))
 
 
 class Request(NamedTuple):
@@ -32,6 +33,7 @@ class Request(NamedTuple):
     entrypoint: bool | None = None
     entrypoint_log: bool | None = None
     mounts: Sequence[str] = ()
+    unshare: Sequence[str] = ()
     #: Names of ``--container-env``.
     preserved: Sequence[str] = ()
     environment: Mapping[str, str] = {}
@@ -57,6 +59,8 @@ def parse(message: bytes) -> Request:
         raise _malformed("no image is named")
     if not single.get("working-directory", "").startswith("/"):
         raise _malformed("the working directory is not absolute")
+    if not _NAMESPACES.issuperset(lists["unshare"]):
+        raise _malformed("unshare names an unknown namespace")
     return Request(
         image=single["image"],
         directory=single["working-directory"],
@@ -71,6 +75,7 @@ def parse(message: bytes) -> Request:
         entrypoint=_choice(single, "entrypoint"),
         entrypoint_log=_choice(single, "entrypoint-log"),
         mounts=lists["mounts"],
+        unshare=lists["unshare"],
         preserved=lists["preserved"],
         environment=_environment(lists["environment"]),
     )

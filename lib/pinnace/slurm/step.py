@@ -168,6 +168,7 @@ def _options(request: Request, settings: Settings, *, writable: bool, unpack: bo
         entrypoint=entrypoint,
         entrypoint_log=bool(request.entrypoint_log),
         preserved=preserved,
+        unshare=tuple(request.unshare),
         timings=settings["timings"],
     )
 
