@@ -239,15 +239,30 @@ static void repeated_options_reach_the_nodes_whole(void)
 static void plugstack_arguments_are_known_or_refused(void)
 {
 	struct settings settings;
-	char *good[] = { "launcher=/opt/p", "sbatch_support=0", "runtime_path=/run/x" };
+	char *good[] = { "launcher=/opt/p", "sbatch_support=no", "runtime_path=/run/x", "container_scope=job",
+			 "importer=", "use_squashfuse=1", "use_enroot_load=0" };
 	char *entrypoint[] = { "execute_entrypoint=1" };
-	char *bad[] = { "launcher=p", "sbatch_support=2", "importer=/x", "execute_entrypoint=maybe", "" };
+	static char *const bad[][2] = {
+		{ "launcher=p", "launcher=p in plugstack.conf is not an absolute path" },
+		{ "sbatch_support=2", "sbatch_support=2 in plugstack.conf: 0 or 1 is expected" },
+		{ "execute_entrypoint=maybe", "execute_entrypoint=maybe in plugstack.conf: 0 or 1 is expected" },
+		{ "container_scope=node", "container_scope=node in plugstack.conf: job or global is expected" },
+		{ "importer=/x", "importer=/x in plugstack.conf: programs that import images are not supported" },
+		{ "use_squashfuse=", "use_squashfuse= in plugstack.conf: 0 or 1 is expected" },
+		{ "launcher", "unknown argument launcher in plugstack.conf" },
+		{ "launch=/x", "unknown argument launch=/x in plugstack.conf" },
+		{ "", "unknown argument  in plugstack.conf" },
+	};
 
-	CHECK(settings_read(&settings, 3, good) == 0);
+	CHECK(settings_read(&settings, sizeof(good) / sizeof(good[0]), good) == 0);
 	CHECK(strcmp(settings.launcher, "/opt/p") == 0 && !settings.batch && settings.entrypoint == CHOICE_NONE);
 	CHECK(settings_read(&settings, 1, entrypoint) == 0 && settings.entrypoint == CHOICE_YES);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		CHECK(settings_read(&settings, 1, &bad[i]) == -1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char *argument = bad[i][0];
+
+		CHECK(settings_read(&settings, 1, &argument) == -1);
+		CHECK(strstr(fake_error, bad[i][1]) != NULL);
+	}
 }
 
 int main(void)
