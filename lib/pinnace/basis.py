@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from pinnace.tuples import NamedTuple
 
 #: The state of a path at which there is nothing.
 ABSENT = "absent"

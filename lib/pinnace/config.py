@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
 from pinnace import paths
 from pinnace.basis import Basis
@@ -19,6 +18,11 @@ from pinnace.errors import ConfigurationError
 from pinnace.reference import registry_host
 from pinnace.registry_rules import KEYS as _REGISTRY_KEYS
 from pinnace.registry_rules import Registry
+from pinnace.tuples import NamedTuple
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
+if TYPE_CHECKING:
+    from typing import Any
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}

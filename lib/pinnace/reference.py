@@ -12,9 +12,9 @@ In Docker's way the first part counts as a registry if it holds ``.`` or ``:`` o
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from pinnace.errors import ReferenceError  # noqa: A004 - the field's own word
+from pinnace.tuples import NamedTuple
 
 DOCKER_HUB = "registry-1.docker.io"
 _DOCKER_HUB_NAMES = frozenset(("docker.io", "index.docker.io", DOCKER_HUB))

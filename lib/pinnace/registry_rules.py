@@ -8,7 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+
+from pinnace.tuples import NamedTuple
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
+if TYPE_CHECKING:
+    from typing import Any
 
 #: An address with an optional scheme and path, without a user, query or fragment.
 _ADDRESS = re.compile(r"(https?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._/-]*)?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace import reference, squashfs, supply
@@ -12,6 +11,7 @@ from pinnace.config import Settings
 from pinnace.errors import PinnaceError
 from pinnace.store import Image, Store, leases
 from pinnace.store.leases import Lease
+from pinnace.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -107,4 +107,5 @@ def test_no_third_party_package_and_no_subprocess_is_imported_for_a_local_image(
     modules = {name.partition(".")[0] for name in _run(request, tmp_path, script).stdout.split()}
     assert "pinnace" in modules
     assert modules.isdisjoint({"click", "requests", "rich", "filelock", "subprocess", "argparse"})
-    assert modules.isdisjoint({"dataclasses", "inspect"})  # a third of what a start through Python takes
+    # A third of what a start through Python would take.
+    assert modules.isdisjoint({"dataclasses", "inspect", "typing"})

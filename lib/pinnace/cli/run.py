@@ -5,10 +5,10 @@ from __future__ import annotations
 import getopt
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from pinnace.errors import ConfigurationError, PinnaceError, UsageError, unexpected
 
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
     from pinnace.config import Settings
     from pinnace.container.options import Options

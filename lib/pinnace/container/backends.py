@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from pinnace.basis import Basis
 from pinnace.config import Settings
@@ -16,6 +15,7 @@ from pinnace.container.lower import Backend, Squashfuse, Unpack
 from pinnace.container.overlay import FuseOverlayfs, KernelOverlay, Layer, Overlay
 from pinnace.container.rootfs import Tools
 from pinnace.errors import HostError
+from pinnace.tuples import NamedTuple
 
 FUSE = "/dev/fuse"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pinnace.basis import ABSENT
 from pinnace.config import Settings
 from pinnace.container.mounts import Mount
 from pinnace.errors import ConfigurationError
+from pinnace.tuples import NamedTuple
 
 
 class Configured(NamedTuple):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from typing import NoReturn
 
 from pinnace import paths
 from pinnace.container.plan import Plan
 from pinnace.errors import HostError
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE (fcntl(2))
 

@@ -6,10 +6,9 @@ A line has source, target, type, options and, sixth, the order, with what enroot
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pinnace.container.mounts import FLAGS, Mount
 from pinnace.errors import ConfigurationError
+from pinnace.tuples import NamedTuple
 
 #: What the plan has an option for, besides FLAGS.
 _SETS: dict[str, str | None] = FLAGS | {

@@ -6,9 +6,9 @@ import grp
 import os
 import pwd
 import time
-from typing import NamedTuple
 
 from pinnace.basis import Basis
+from pinnace.tuples import NamedTuple
 
 OVERFLOW_ID = 65534  # /proc/sys/kernel/overflowuid: ids outside a namespace's map
 

@@ -6,9 +6,8 @@ places where it may have some. Whatever the backend, overlayfs is laid over ``/t
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pinnace.container.plan import Plan
+from pinnace.tuples import NamedTuple
 
 
 class Image(NamedTuple):

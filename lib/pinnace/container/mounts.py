@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from pinnace.basis import Basis
 from pinnace.container.plan import Plan
 from pinnace.errors import ContainerError, UsageError
+from pinnace.tuples import NamedTuple
 
 #: fstab(5) and enroot flags, and the plan's option for each; None: the default, nothing to say.
 FLAGS: dict[str, str | None] = {

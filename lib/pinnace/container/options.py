@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pinnace.container.configured import Configured
 from pinnace.container.mounts import Mount
+from pinnace.tuples import NamedTuple
 
 
 class Options(NamedTuple):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pinnace.container.plan import Plan
+from pinnace.tuples import NamedTuple
 
 
 class Layer(NamedTuple):

@@ -6,9 +6,8 @@ here touches the machine: a plan can be compared, printed and cached.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pinnace import fields
+from pinnace.tuples import NamedTuple
 
 VERSION = "1"
 

@@ -7,12 +7,11 @@ container's own namespace is a child of the holder (user_namespaces(7)).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pinnace.container.identity import Identity
 from pinnace.container.lower import Backend, Image
 from pinnace.container.overlay import KernelOverlay, Layer, Overlay
 from pinnace.container.plan import VERSION, Plan
+from pinnace.tuples import NamedTuple
 
 
 class Tools(NamedTuple):

@@ -7,10 +7,10 @@ start, ``libexec/compose.c`` when a kept plan is used again (docs/protocol.md, "
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pinnace.container.plan import Plan
 from pinnace.phases import Phases
+from pinnace.tuples import NamedTuple
 
 
 class Start(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from pinnace import fields
 from pinnace.errors import PinnaceError
+from pinnace.tuples import NamedTuple
 
 PROTOCOL = "1"
 

@@ -11,13 +11,15 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NoReturn
 
 from pinnace import fields
 from pinnace.errors import PinnaceError, UsageError, report, unexpected
 from pinnace.slurm.request import Request, parse
 
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from pinnace.config import Settings
     from pinnace.container.options import Options
     from pinnace.progress import Progress

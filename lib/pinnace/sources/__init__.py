@@ -17,9 +17,15 @@ synthetic.py       the manifests that they get
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
 
 from pinnace.reference import Reference
+from pinnace.tuples import NamedTuple
+
+TYPE_CHECKING = False  # typing itself costs milliseconds of every start
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 
 class LayerBlob(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+from pinnace.tuples import NamedTuple
 
 MAGIC = 0x73717368
 SUPERBLOCK = struct.Struct("<IIIIIHHHHHHQQQQQQQQ")

@@ -6,11 +6,11 @@ import errno
 import os
 import stat
 import struct
-from typing import NamedTuple
 
 from pinnace import unnoticed
 from pinnace.errors import ImageError
 from pinnace.squashfs.format import COMPRESSORS, MAGIC, POSITION, SUPERBLOCK, Superblock
+from pinnace.tuples import NamedTuple
 
 _HINT = "give a squashfs file or a reference such as ubuntu:24.04; `pinnace pull PATH` imports other files"
 #: The metadata block of an id table that holds 0 alone: not compressed, 4 bytes.

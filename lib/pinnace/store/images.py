@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace import documents
+from pinnace.tuples import NamedTuple
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:

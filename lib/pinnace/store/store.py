@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
 
 from pinnace import digest as digests
 from pinnace.basis import Basis
@@ -15,6 +14,7 @@ from pinnace.errors import StoreError
 from pinnace.reference import Reference, parse
 from pinnace.store import leases
 from pinnace.store.images import BUILD_FORMAT, Image, Layer, Resolution
+from pinnace.tuples import NamedTuple
 
 TYPE_CHECKING = False  # typing itself costs milliseconds of every start
 if TYPE_CHECKING:
