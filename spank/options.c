@@ -184,43 +184,50 @@ static int on_entrypoint_log(int value, const char *argument, int remote)
 	return 0;
 }
 
+/* In the order and, where they are true, the words that users know from pyxis. */
 static struct spank_option table[] = {
 	{ "container-image", "[USER@][REGISTRY#]IMAGE[:TAG]|PATH",
-	  "[pinnace] the image to run the tasks in: of a registry, or a squashfs file on the nodes",
+	  "[pinnace] the image to use for the container filesystem. Can be either an image of a registry, "
+	  "or a path to a squashfs file on the remote host filesystem.",
 	  1, 0, on_image },
 	{ "container-mounts", "SRC:DST[:FLAGS][,SRC:DST...]",
-	  "[pinnace] directories and files of the node to show in the container. "
-	  "Flags are separated with \"+\", e.g. \"ro+rprivate\"",
+	  "[pinnace] bind mount[s] inside the container. "
+	  "Mount flags are separated with \"+\", e.g. \"ro+rprivate\"",
 	  1, 0, on_mounts },
-	{ "container-workdir", "PATH", "[pinnace] working directory inside the container", 1, 0,
-	  on_workdir },
-	{ "container-backend", "NAME",
-	  "[pinnace] what mounts the image on the nodes: squashfuse, unpack or auto, the first that can", 1, 0,
-	  on_backend },
-	{ "container-mount-home", NULL, "[pinnace] show the user's home directory in the container", 0,
-	  CHOICE_YES, on_mount_home },
-	{ "no-container-mount-home", NULL, "[pinnace] do not show the user's home directory", 0,
-	  CHOICE_NO, on_mount_home },
+	{ "container-workdir", "PATH", "[pinnace] working directory inside the container", 1, 0, on_workdir },
+	{ "container-mount-home", NULL,
+	  "[pinnace] bind mount the user's home directory. "
+	  "System-level settings might cause this directory to be already-mounted.",
+	  0, CHOICE_YES, on_mount_home },
+	{ "no-container-mount-home", NULL, "[pinnace] do not bind mount the user's home directory", 0, CHOICE_NO,
+	  on_mount_home },
 	{ "container-remap-root", NULL,
-	  "[pinnace] be root inside the container. This gives no rights outside of it", 0, CHOICE_YES,
+	  "[pinnace] ask to be remapped to root inside the container. "
+	  "Does not grant elevated system permissions, despite appearances.",
+	  0, CHOICE_YES, on_remap_root },
+	{ "no-container-remap-root", NULL, "[pinnace] do not remap to root inside the container", 0, CHOICE_NO,
 	  on_remap_root },
-	{ "no-container-remap-root", NULL, "[pinnace] keep the user's own id inside the container", 0,
-	  CHOICE_NO, on_remap_root },
 	{ "container-entrypoint", NULL, "[pinnace] execute the entrypoint from the container image", 0,
 	  CHOICE_YES, on_entrypoint },
 	{ "no-container-entrypoint", NULL,
 	  "[pinnace] do not execute the entrypoint from the container image", 0, CHOICE_NO, on_entrypoint },
 	{ "container-entrypoint-log", NULL, "[pinnace] print the output of the entrypoint script", 0,
 	  CHOICE_YES, on_entrypoint_log },
-	{ "container-writable", NULL, "[pinnace] make the container's files writable", 0, CHOICE_YES,
+	{ "container-writable", NULL, "[pinnace] make the container filesystem writable", 0, CHOICE_YES,
 	  on_writable },
-	{ "container-readonly", NULL, "[pinnace] make the container's files read-only", 0, CHOICE_NO,
+	{ "container-readonly", NULL, "[pinnace] make the container filesystem read-only", 0, CHOICE_NO,
 	  on_writable },
 	{ "container-env", "NAME[,NAME...]",
-	  "[pinnace] variables of the job that are kept where the image sets them too", 1, 0,
-	  on_environment },
+	  "[pinnace] names of environment variables to override with the host environment and set at the entrypoint. "
+	  "By default, all exported host environment variables are set in the container after the entrypoint is run, "
+	  "but their existing values in the image take precedence; "
+	  "the variables specified with this flag are preserved from the host and set before the entrypoint runs",
+	  1, 0, on_environment },
 	{ "container-unshare", "NS[,NS...]",
 	  "[pinnace] create new namespaces for the container. Supported: net, ipc, uts.", 1, 0, on_unshare },
+	{ "container-backend", "NAME",
+	  "[pinnace] what mounts the image on the nodes: squashfuse, unpack or auto, the first that can", 1, 0,
+	  on_backend },
 	SPANK_OPTIONS_TABLE_END
 };
 
