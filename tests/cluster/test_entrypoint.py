@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster import images, oci
-from cluster.cluster import Cluster
+from cluster.cluster import Cluster, wait_until
 from cluster.registry import Registry
 from cluster.squash import squash, squash_tree
 
@@ -22,6 +22,7 @@ echo "to stderr, mode ${MODE-none}" >&2
 [ "$MODE" != fail ] || exit 7
 [ "$MODE" != exit ] || exit 0
 [ "$MODE" != kill ] || kill -9 $$
+[ "$MODE" != hang ] || sleep 1000
 export FROM_ENTRY="set by entry" LANG=C.UTF-8 SEEN="${MODE-none}${SECRET-}" WHO=$(whoami) INPUT=$(cat)
 unset GONE
 cd /srv
@@ -137,6 +138,42 @@ def test_one_may_stay_beside_its_command_or_leave_something_running(srun: Srun, 
     done = srun("--container-entrypoint", "--container-env=MODE", "sh", "-c", _SHOW, env={"MODE": mode})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == _SHOWN.replace("none", mode)
+
+
+def _hang(cluster: Cluster, image: str) -> subprocess.Popen[str]:
+    """A step of two tasks whose entry point does not end."""
+    options = [f"--container-image={image}", "--container-entrypoint", "--container-env=MODE"]
+    pipe = subprocess.PIPE
+    step = cluster.popen(
+        ["srun", "-wn1", "-n2", *options, "true"], env={"MODE": "hang"}, stdout=pipe, stderr=pipe
+    )
+    wait_until(lambda: _sleeping(cluster), what="the entry point")
+    return step
+
+
+def _sleeping(cluster: Cluster) -> list[int]:
+    processes = cluster.node_processes(cluster.nodes[0])
+    return [pid for pid, words in processes.items() if "sleep 1000" in words]
+
+
+def test_one_that_hangs_ends_with_its_step(cluster: Cluster, image: str) -> None:
+    step = _hang(cluster, image)
+    cluster.cancel_all()
+    step.communicate(timeout=60)
+    assert step.returncode != 0
+    wait_until(lambda: not _sleeping(cluster), what="the entry point to end")
+
+
+def test_one_ends_with_the_executor_that_waits_for_it_and_is_not_taken_for_done(
+    cluster: Cluster, image: str
+) -> None:
+    step = _hang(cluster, image)
+    processes = cluster.node_processes(cluster.nodes[0])
+    executors = [pid for pid, words in processes.items() if "pinnace-exec" in words]
+    subprocess.run(["kill", "-9", *map(str, executors)], check=True)
+    _, messages = step.communicate(timeout=60)
+    assert step.returncode == 137 and messages.count("was killed by signal 9") == 1
+    wait_until(lambda: not _sleeping(cluster), what="the entry point to end")
 
 
 def test_root_stays_root_and_what_it_writes_is_there_for_the_tasks(srun: Srun) -> None:

@@ -100,13 +100,16 @@ def test_a_host_name_can_be_changed_by_root_for_the_container_alone(cluster: Clu
     assert cluster.srun(["-wn1", "hostname"]).stdout == "n1\n"
 
 
-def test_shared_memory_is_the_containers_own_with_ipc(srun: Srun) -> None:
-    look = (
-        "sh",
-        "-c",
-        "echo x > /dev/shm/pinnace-$SLURM_PROCID && sleep 1 && ls /dev/shm; rm -f /dev/shm/pinnace-*",
-    )
-    assert srun("-n2", "--container-unshare=ipc", *look).stdout == 2 * "pinnace-0\npinnace-1\n"
+def test_shared_memory_is_the_containers_own_with_ipc(cluster: Cluster, srun: Srun) -> None:
+    cluster.srun(["-wn1", "touch", "/dev/shm/pinnace-host"])
+    try:
+        look = ("sh", "-c", "test -e /dev/shm/pinnace-host && echo the node || echo its own")
+        assert srun(*look).stdout == "the node\n"
+        assert srun("--container-unshare=ipc", *look).stdout == "its own\n"
+    finally:
+        cluster.srun(["-wn1", "rm", "/dev/shm/pinnace-host"])
+    meet = "touch /dev/shm/$SLURM_PROCID; until test -e /dev/shm/$((1 - SLURM_PROCID)); do sleep 0.1; done; echo met"
+    assert srun("-n2", "--container-unshare=ipc", "sh", "-c", meet).stdout == "met\nmet\n"
 
 
 def test_an_entry_point_is_in_them_too(cluster: Cluster, srun: Srun, image: Path, tmp_path: Path) -> None:
