@@ -108,7 +108,8 @@ def test_shared_memory_is_the_containers_own_with_ipc(cluster: Cluster, srun: Sr
         assert srun("--container-unshare=ipc", *look).stdout == "its own\n"
     finally:
         cluster.srun(["-wn1", "rm", "/dev/shm/pinnace-host"])
-    meet = "touch /dev/shm/$SLURM_PROCID; until test -e /dev/shm/$((1 - SLURM_PROCID)); do sleep 0.1; done; echo met"
+    other = "/dev/shm/$((1 - SLURM_PROCID))"
+    meet = f"touch /dev/shm/$SLURM_PROCID; until test -e {other}; do sleep 0.1; done; echo met"
     assert srun("-n2", "--container-unshare=ipc", "sh", "-c", meet).stdout == "met\nmet\n"
 
 
