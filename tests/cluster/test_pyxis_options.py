@@ -138,6 +138,7 @@ def test_without_an_image_the_job_runs_on_the_host_and_options_are_ignored(
         ),
         (["--container-mounts=umount:/tmp"], "touch /tmp/x 2>/dev/null || echo the image", "the image"),
         (["--container-mounts=/etc/passwd:/new/file"], "test -f /new/file && echo file", "file"),
+        (["--container-mounts=/usr/share:/../a/../../b"], "ls -d /b/man", "/b/man"),
         (["--container-mounts=./two words:/two words"], "cat '/two words'", "spaced"),
         (["--container-mounts=./$HOME:/literal"], "cat /literal", "literal"),
         # workdir
@@ -211,6 +212,7 @@ def entry_image(registry: Registry, cluster: Cluster) -> str:
         ("--container-mounts=a:/b", "the source must begin with"),
         ("--container-mounts=/a:b", "the target must begin with"),
         ("--container-mounts=/no/such:/b", "source path does not exist: /no/such"),
+        ("--container-mounts=/usr:/b:shiny", "unknown flag shiny"),
         ("--container-workdir=/no/such", "couldn't chdir to /no/such"),
         ("--container-env=A,,B", "--container-env: invalid format: A,,B"),
         ("--container-unshare=net,foo", "--container-unshare: unknown namespace 'foo'"),
