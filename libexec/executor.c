@@ -277,7 +277,17 @@ static int do_tmpfs(struct executor *executor, const struct field *operation, st
 	if (take(operation, &position, &target, err) < 0 || take(operation, &position, &options, err) < 0 ||
 	    take(operation, &position, &data, err) < 0)
 		return -1;
-	return mounts_tmpfs(executor->root, target, options, data, err);
+	return mounts_new("tmpfs", executor->root, target, options, data, err);
+}
+
+/* What the kernel tells of the network that this process is in. */
+static int do_sysfs(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *target, *options;
+
+	if (take_two(operation, &target, &options, err) < 0)
+		return -1;
+	return mounts_new("sysfs", executor->root, target, options, "", err);
 }
 
 static int do_remount(struct executor *executor, const struct field *operation, struct error *err)
@@ -548,6 +558,7 @@ static const struct {
 	{ "root", do_root },
 	{ "bind", do_bind },
 	{ "tmpfs", do_tmpfs },
+	{ "sysfs", do_sysfs },
 	{ "remount", do_remount },
 	{ "unmount", do_unmount },
 	{ "file", do_file },

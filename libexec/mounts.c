@@ -168,25 +168,25 @@ static int configure(int context, char *option)
 	return sys_fsconfig(context, CONTEXT_SET_STRING, option, equals + 1);
 }
 
-static int new_tmpfs(const char *data, uint64_t attributes, struct error *err)
+static int new_file_system(const char *type, const char *data, uint64_t attributes, struct error *err)
 {
-	cleanup_close int context = sys_fsopen("tmpfs");
+	cleanup_close int context = sys_fsopen(type);
 	cleanup_free char *copy = strdup(data);
 	char *rest = copy, *option;
 	int mount;
 
 	if (context < 0 || copy == NULL)
-		return error_set(err, errno, "cannot make a tmpfs");
+		return error_set(err, errno, "cannot make a %s", type);
 	while ((option = strsep(&rest, ",")) != NULL)
 		if (*option != '\0' && configure(context, option) < 0)
-			return error_set(err, errno, "tmpfs refuses the option `%s`", option);
+			return error_set(err, errno, "%s refuses the option `%s`", type, option);
 	if (sys_fsconfig(context, CONTEXT_CREATE, NULL, NULL) < 0)
-		return error_set(err, errno, "cannot make a tmpfs");
+		return error_set(err, errno, "cannot make a %s", type);
 	mount = sys_fsmount(context, (unsigned int)attributes);
-	return mount >= 0 ? mount : error_set(err, errno, "cannot make a tmpfs");
+	return mount >= 0 ? mount : error_set(err, errno, "cannot make a %s", type);
 }
 
-int mounts_tmpfs(int root, const char *target, const char *text, const char *data, struct error *err)
+int mounts_new(const char *type, int root, const char *target, const char *text, const char *data, struct error *err)
 {
 	struct options options;
 	cleanup_close int place = -1, mount = -1;
@@ -196,11 +196,11 @@ int mounts_tmpfs(int root, const char *target, const char *text, const char *dat
 	place = open_target(root, target, options.create, true, err);
 	if (place < 0)
 		return -1;
-	mount = new_tmpfs(data, options.attributes, err);
+	mount = new_file_system(type, data, options.attributes, err);
 	if (mount < 0)
-		return error_wrap(err, "cannot mount a tmpfs on %s", target);
+		return options.optional ? 0 : error_wrap(err, "cannot mount a %s on %s", type, target);
 	if (sys_move_mount(mount, place) < 0)
-		return error_set(err, errno, "cannot mount a tmpfs on %s in the container", target);
+		return error_set(err, errno, "cannot mount a %s on %s in the container", type, target);
 	return 0;
 }
 

@@ -11,8 +11,12 @@
 int mounts_bind(int host, const char *source, int root, const char *target, const char *options,
 		struct error *err);
 
-/* Mount a tmpfs on target; data are the file system's own options, separated by commas. */
-int mounts_tmpfs(int root, const char *target, const char *options, const char *data, struct error *err);
+/*
+ * Mount a new file system of a type on target; data are its own options, separated by commas. One that is
+ * optional is left out if the kernel refuses it.
+ */
+int mounts_new(const char *type, int root, const char *target, const char *options, const char *data,
+	       struct error *err);
 
 /* Change options and propagation of what is mounted on target. */
 int mounts_remount(int root, const char *target, const char *options, struct error *err);

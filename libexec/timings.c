@@ -24,6 +24,7 @@ static const char *const firsts[][2] = {
 	{ "root", "root" },
 	{ "bind", "mounts" },
 	{ "tmpfs", "mounts" },
+	{ "sysfs", "mounts" },
 	{ "remount", "mounts" },
 	{ "prepend", "mounts" },
 	{ "pivot", "enter" },

@@ -86,6 +86,9 @@ def test_a_network_has_a_loopback_device_that_is_up_and_no_other(srun: Srun) -> 
     script = "cat /proc/net/dev | tail -n +3 | grep -c :; busybox ifconfig lo"
     done = srun("--container-unshare=net", "sh", "-c", script)
     assert done.stdout.startswith("1\n") and "UP LOOPBACK RUNNING" in done.stdout
+    listed = srun("--container-unshare=net", "sh", "-c", "ls /sys/class/net /sys/fs/cgroup | head -n 4")
+    assert listed.stdout.splitlines()[:2] == ["/sys/class/net:", "lo"]
+    assert len(listed.stdout.splitlines()) == 4
     refused = srun("--container-unshare=net", "sh", "-c", "busybox wget -q http://127.0.0.1:9 2>&1 || true")
     assert "Connection refused" in refused.stdout
     nowhere = srun("--container-unshare=net", "sh", "-c", "busybox wget -q http://10.86.0.1:9 2>&1 || true")

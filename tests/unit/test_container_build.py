@@ -133,6 +133,7 @@ def test_further_namespaces_are_children_of_the_containers_user_namespace() -> N
     order = names(plan)
     last = len(order) - 1 - order[::-1].index("user-namespace")
     assert last < order.index("unshare") < order.index("hand-over")
+    assert order.index("unshare") < order.index("sysfs")
     assert "/dev/shm" in [entry[0] for entry in arguments(plan, "tmpfs")]
     assert "/dev/shm" not in [entry[0] for entry in arguments(step(unshare=("uts",)), "tmpfs")]
 

@@ -100,8 +100,7 @@ def _container(
     configured = options.configured
     of_site = (*configured.early, *configured.mounts)
     mounts.add(plan, mounts.built_in(mounts.SYSTEM, of_site))
-    if "ipc" in options.unshare:
-        mounts.add(plan, [mounts.SHARED_MEMORY])
+    mounts.add(plan, mounts.of_namespaces(options.unshare))
     mounts.add(plan, configured.early)
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))

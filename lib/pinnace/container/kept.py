@@ -25,8 +25,8 @@ DIRECTORY = "plans"
 
 _OPERATIONS = """
     version failure-status timings lifeline lease keeper user-namespace mount-namespace unshare
-    fuse-server fuse-mount
-    lower-directory upper-directory scratch base overlay root bind tmpfs unmount file optional-file prepend
+    fuse-server fuse-mount lower-directory upper-directory scratch base overlay root
+    bind tmpfs sysfs unmount file optional-file prepend
     directory read-only pivot entrypoint entrypoint-script hand-over
     clear-environment environment environment-file unset default
     pass-default requested-environment working-directory working-directory-file drop-capabilities

@@ -36,8 +36,9 @@ _BIND_DEFAULTS = ("create=auto", "recursive")
 class Mount(NamedTuple):
     """One mount of a container.
 
-    ``kind`` is ``bind``, ``tmpfs``, ``remount`` or ``unmount``; ``options`` are the plan's; ``data`` are a
-    tmpfs's own options (``size=1G``). With ``variables`` each ``${NAME}`` is the caller's variable.
+    ``kind`` is ``bind``, ``tmpfs``, ``sysfs``, ``remount`` or ``unmount``; ``options`` are the plan's;
+    ``data`` are a tmpfs's own options (``size=1G``). With ``variables`` each ``${NAME}`` is the
+    caller's variable.
     """
 
     kind: str
@@ -147,11 +148,6 @@ SYSTEM = (
     Mount("tmpfs", "/var/lock", options=("create=directory", "nosuid", "nodev"), data=("mode=755",)),
 )
 
-#: POSIX's shared memory, which is files, for a container that has System V's for itself.
-SHARED_MEMORY = Mount(
-    "tmpfs", "/dev/shm", options=("create=directory", "nosuid", "nodev"), data=("mode=1777",)
-)
-
 #: Files of the host that a container shares, read-only.
 FILES = tuple(
     Mount("bind", path, path, ("create=file", "read-only", "nosuid", "nodev", "noexec", "optional"))
@@ -162,6 +158,23 @@ FILES = tuple(
 def home(source: str, target: str) -> Mount:
     """The user's home directory inside the container."""
     return Mount("bind", target, source, ("create=directory", "recursive", "nosuid"))
+
+
+def of_namespaces(names: Iterable[str]) -> list[Mount]:
+    """What tells of the namespaces that a container has for itself, in the place of the node's.
+
+    POSIX's shared memory is files, which an IPC namespace alone would leave shared. A kernel that does not
+    show all of /sys to its own users refuses another: then it stays the node's.
+    """
+    mounts = []
+    if "net" in names:
+        new = ("optional", "read-only", "nosuid", "nodev", "noexec")
+        mounts.append(Mount("sysfs", "/sys", options=new))
+        mounts.append(Mount("bind", "/sys/fs/cgroup", "/sys/fs/cgroup", (*new, "recursive", "slave")))
+    if "ipc" in names:
+        memory = ("create=directory", "nosuid", "nodev")
+        mounts.append(Mount("tmpfs", "/dev/shm", options=memory, data=("mode=1777",)))
+    return mounts
 
 
 def built_in(mounts: Iterable[Mount], configured: Iterable[Mount]) -> list[Mount]:
