@@ -79,6 +79,14 @@ def test_all_tasks_take_on_its_variables_and_its_directory(srun: Srun) -> None:
     assert done.stdout == 4 * _SHOWN
 
 
+def test_a_batch_script_takes_them_on_too(cluster: Cluster, image: str) -> None:
+    output = cluster.home() / "entrypoint.out"
+    options = [f"--container-image={image}", "--container-entrypoint", f"--output={output}"]
+    job = cluster.sbatch(_SHOW, options)
+    assert cluster.wait_for_job(job) == "COMPLETED"
+    assert output.read_text().endswith(_SHOWN)  # behind what the pull tells
+
+
 def test_the_next_start_needs_no_python_and_does_the_same(cluster: Cluster, srun: Srun) -> None:
     options = ("--container-entrypoint", "sh", "-c", _SHOW)
     assert srun(*options).stdout == _SHOWN

@@ -264,6 +264,15 @@ def test_pyxiss_variables_stand_for_options(
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
 
 
+def test_a_pull_is_framed_by_the_words_that_scripts_look_for(cluster: Cluster, registry: Registry) -> None:
+    registry.push(images.tiny(), "framed:1")
+    options = ["-wn1", "-n3", "--container-image=127.0.0.1:5000#framed:1"]
+    first = _errors(cluster.srun([*options, "true"], timeout=120))
+    assert first[0] == "importing docker image: 127.0.0.1:5000/framed:1"
+    assert first[-1] == "imported docker image: 127.0.0.1:5000/framed:1"
+    assert _errors(cluster.srun([*options, "true"], timeout=120)) == []
+
+
 def test_an_option_wins_over_its_variable(cluster: Cluster, image: Path) -> None:
     env = {"PYXIS_CONTAINER_IMAGE": "no/such", "PYXIS_CONTAINER_WORKDIR": "/no/such"}
     options = [f"--container-image={image}", "--container-workdir=/etc"]
