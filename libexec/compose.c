@@ -160,6 +160,26 @@ static int expand(struct buffer *plan, const struct asked *asked, const struct f
 	return 0;
 }
 
+/* What hooks of a step are told, then the job's variables. */
+static int begin_hooks(struct buffer *plan, const struct asked *asked, const struct field *operation, struct error *err)
+{
+	struct fields request = asked->request;
+	struct field field;
+	int more = 0;
+
+	buffer_begin(plan, operation->key);
+	buffer_add(plan, operation->value, operation->length);
+	request.position = 0;
+	while ((more = fields_next(&request, &field, err)) > 0)
+		if (field_is(&field, "environment") && memchr(field.value, '\0', field.length) == NULL &&
+		    memchr(field.value, '=', field.length) != NULL) {
+			buffer_add(plan, field.value, field.length);
+			buffer_add(plan, "", 1);
+		}
+	buffer_end(plan);
+	return more;
+}
+
 static void add_words(struct buffer *plan, const struct field *operation, bool replace, char *const *words)
 {
 	buffer_begin(plan, operation->key);
@@ -178,6 +198,8 @@ static int add(struct buffer *plan, const struct start *start, const struct fiel
 		add_timings(plan, start->begun);
 	else if (field_is(operation, "expand"))
 		return expand(plan, start->asked, operation, err);
+	else if (start->asked->step && field_is(operation, "hooks-begin"))
+		return begin_hooks(plan, start->asked, operation, err);
 	else if (start->asked->step)
 		copy(plan, operation);
 	else if (field_is(operation, "pass-default"))

@@ -20,6 +20,7 @@
 #include "error.h"
 #include "fields.h"
 #include "fuse.h"
+#include "hooks.h"
 #include "keeper.h"
 #include "layer.h"
 #include "mounts.h"
@@ -45,6 +46,7 @@ struct executor {
 	bool own_mounts; /* from the first `mount-namespace` on */
 	struct held held; /* from `lifeline` and `lease` on */
 	struct keeper keeper;
+	struct hooks hooks;
 	struct fuse_server servers[MAX_SERVERS];
 };
 
@@ -535,6 +537,63 @@ static int do_command(struct executor *executor, const struct field *operation, 
 	return explain_command(arguments[0], errno, err);
 }
 
+static int do_hooks_begin(struct executor *executor, const struct field *operation, struct error *err)
+{
+	return hooks_begin(&executor->hooks, executor->host, executor->root, executor->plan, operation, err);
+}
+
+static int do_hook(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *program;
+
+	return take_one(operation, &program, err) < 0 ? -1 : hooks_run(&executor->hooks, program, err);
+}
+
+/* Each operation of those kinds that hooks may ask for. */
+static int carry_out_results(struct executor *executor, bool variables, struct error *err)
+{
+	struct fields results = executor->hooks.results;
+	struct field operation;
+	int more = 0, result = 0;
+
+	while (result >= 0 && results.size > 0 && (more = fields_next(&results, &operation, err)) > 0)
+		if (field_is(&operation, "environment"))
+			result = variables ? task_operation(&operation, &task_own_environment, err) : 0;
+		else if (variables)
+			continue;
+		else if (field_is(&operation, "bind"))
+			result = do_bind(executor, &operation, err);
+		else if (field_is(&operation, "tmpfs"))
+			result = do_tmpfs(executor, &operation, err);
+		else if (field_is(&operation, "remount"))
+			result = do_remount(executor, &operation, err);
+		else if (field_is(&operation, "unmount"))
+			result = do_unmount(executor, &operation, err);
+		else
+			result = error_set(err, 0, "hooks cannot ask for %s", operation.key);
+	return more < 0 || result < 0 ? -1 : 0;
+}
+
+static int do_hooks_end(struct executor *executor, const struct field *operation, struct error *err)
+{
+	cleanup_free char **words = command_line(operation, 0, err);
+	int plan;
+
+	if (words == NULL || hooks_end(&executor->hooks, executor->root, words, err) < 0)
+		return -1;
+	plan = hooks_plan(&executor->hooks, executor->plan, err);
+	if (plan < 0)
+		return -1;
+	executor->plan = plan;
+	return carry_out_results(executor, false, err);
+}
+
+static int do_hook_variables(struct executor *executor, const struct field *operation, struct error *err)
+{
+	(void)operation;
+	return carry_out_results(executor, true, err);
+}
+
 static const struct {
 	const char *name;
 	int (*carry_out)(struct executor *executor, const struct field *operation, struct error *err);
@@ -570,6 +629,10 @@ static const struct {
 	{ "entrypoint", do_entrypoint },
 	{ "entrypoint-script", do_entrypoint_script },
 	{ "hand-over", do_hand_over },
+	{ "hooks-begin", do_hooks_begin },
+	{ "hook", do_hook },
+	{ "hooks-end", do_hooks_end },
+	{ "hook-variables", do_hook_variables },
 	{ "script", do_script },
 	{ "command", do_command },
 };
@@ -598,6 +661,7 @@ static int execute(int plan_fd, struct error *err)
 		.lower = -1,
 		.layer = LAYER_NONE,
 		.keeper = KEEPER_NONE,
+		.hooks = HOOKS_NONE,
 		.servers = { FUSE_SERVER_NONE, FUSE_SERVER_NONE },
 	};
 	struct fields plan;

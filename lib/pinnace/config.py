@@ -284,6 +284,13 @@ KEYS = (
         system=True,
     ),
     Key(
+        "hooks_dir",
+        _paths,
+        (),
+        "directories of *.sh programs that are run for every container; empty: /etc/pinnace/hooks.d",
+        system=True,
+    ),
+    Key(
         "user_directories",
         _boolean,
         True,
@@ -304,7 +311,7 @@ _KEYS = {key.name: key for key in KEYS}
 #: Variables by which the user's own directories are found, and `~` in a path.
 _DIRECTORIES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 #: Keys for directories of files that every container is made with, and the standard name of each.
-_DROP_INS = {"mounts_dir": "mounts.d", "environ_dir": "environ.d"}
+_DROP_INS = {"mounts_dir": "mounts.d", "environ_dir": "environ.d", "hooks_dir": "hooks.d"}
 
 
 def load(environment: Mapping[str, str] | None = None, *, directory: str = "") -> Settings:

@@ -589,6 +589,25 @@ static void variables_are_the_callers(void)
 	CHECK(unsetenv("PLACE") == 0 && unsetenv("_a1") == 0);
 }
 
+/* Behind what the plan tells them; others have them from the process that becomes the executor. */
+static void hooks_of_a_step_have_the_jobs_variables(void)
+{
+	cleanup_buffer struct buffer template = { .size = 0 };
+	struct buffer message;
+	struct fields plan;
+
+	put_two(&template, "hooks-begin", "A=1", "");
+	begin_request(&message, "7", "0");
+	put_text(&message, "environment", "SLURM_JOB_ID=7");
+	put_text(&message, "environment", "no variable");
+	buffer_field(&message, "environment", "C=a\0b", 5);
+	put_text(&message, "environment", "D=");
+	request(&message);
+	complete("pinnace step", &template, &plan);
+	CHECK(next_is(&plan, "hooks-begin", "A=1\0\0SLURM_JOB_ID=7\0D=", 23));
+	fields_unmap(&plan);
+}
+
 static void prepare(void)
 {
 	cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -640,6 +659,7 @@ int main(void)
 	RUN(a_template_that_is_cut_is_no_plan);
 	RUN(steps_of_other_jobs_are_alike);
 	RUN(variables_are_the_callers);
+	RUN(hooks_of_a_step_have_the_jobs_variables);
 	RUN(requests_that_are_not_understood_are_for_python);
 	clean_up();
 	printf("1..%d\n", tests);

@@ -75,6 +75,27 @@ def test_a_sites_variables_win_over_the_images_and_are_the_callers_where_they_sa
         assert arguments(plan, "environment")[-1] == ["TERM="]
 
 
+def test_hooks_come_before_the_mounts_that_need_nothing_of_them_and_their_variables_after_the_images() -> (
+    None
+):
+    site = Configured(mounts=(mounts.Mount("bind", "/s", "/s"),), hooks=("/h/a.sh", "/h/b.sh"))
+    for plan in (run(config=CONFIG, configured=site), step(config=CONFIG, configured=site)):
+        order = names(plan)
+        assert arguments(plan, "hook") == [["/h/a.sh"], ["/h/b.sh"]]
+        late = plan.as_data().index(["bind", "/s", "/s", ""])
+        assert order.index("hooks-begin") < order.index("hook") < order.index("hooks-end") < late
+        assert order.index("environment") < order.index("hook-variables") < order.index("default")
+    assert "hook-variables" not in names(run(config=CONFIG))
+
+
+def test_hooks_of_a_step_have_nothing_that_is_one_tasks_own() -> None:
+    site = Configured(hooks=("/h/a.sh",))
+    (told,) = arguments(step(configured=site, remap_root=True), "hooks-begin")
+    assert {"SLURM_PROCID", "LD_PRELOAD", "ENROOT_REMAP_ROOT=y", "ENROOT_ROOTFS_WRITABLE"} <= set(told)
+    (told,) = arguments(run(configured=site), "hooks-begin")
+    assert "SLURM_PROCID" not in told and not any(text.startswith("PATH=") for text in told)
+
+
 def test_the_image_is_mounted_in_a_holder_and_used_in_its_child() -> None:
     assert arguments(run("true"), "user-namespace") == [["0", "0"], ["1000", "1000"]]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pinnace import config
-from pinnace.container import configured, environ, fstab
+from pinnace import config, fields
+from pinnace.container import configured, environ, fstab, hooks
 from pinnace.container.configured import Configured
 from pinnace.container.mounts import Mount
 from pinnace.errors import ConfigurationError
@@ -115,6 +119,55 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+def test_only_what_can_be_executed_is_a_hook(site: Path) -> None:
+    (site / "hooks.d").mkdir()
+    for name, mode in (("b.sh", 0o755), ("a.sh", 0o755), ("c.sh", 0o644), ("README", 0o755)):
+        (site / "hooks.d" / name).write_text("")
+        (site / "hooks.d" / name).chmod(mode)
+    settings = load(site)
+    found = configured.load(settings).hooks
+    assert found == (str(site / "hooks.d/a.sh"), str(site / "hooks.d/b.sh"))
+    assert {str(site / "hooks.d"), *found, str(site / "hooks.d/c.sh")} <= settings.basis.files.keys()
+
+
+@pytest.fixture
+def appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], list[list[str]]]:
+    """What the files of hooks become, the second having been there up to its first line."""
+
+    def results(mounted: str, variables: str) -> list[list[str]]:
+        (tmp_path / "fstab").write_text(mounted)
+        (tmp_path / "environment").write_text(variables)
+        for variable, name in (("ROOTFS", "root"), ("MOUNTS", "fstab"), ("ENVIRON", "environment")):
+            monkeypatch.setenv(f"ENROOT_{variable}", str(tmp_path / name))
+        known = variables.index("\n") + 1
+        command = [sys.executable, "-c", "from pinnace.container import hooks; hooks.main()", str(known)]
+        library = {"PYTHONPATH": str(Path(hooks.__file__).parents[2])}
+        done = subprocess.run(command, env={**os.environ, **library}, check=True, stdout=subprocess.PIPE)
+        return [
+            [key, *value.decode().removesuffix("\0").split("\0")] for key, value in fields.decode(done.stdout)
+        ]
+
+    return results
+
+
+def test_what_hooks_append_is_taken_as_it_is(
+    appended: Callable[[str, str], list[list[str]]], tmp_path: Path
+) -> None:
+    mounted = f"/a${{X}} /b none bind\n{tmp_path}/root/c /d none bind,ro\n"
+    assert appended(mounted, "KNOWN=1\nA='${X}'\n") == [
+        ["bind", "/a${X}", "/b", ""],
+        ["bind", "/c", "/d", "read-only,inside"],
+        ["environment", "A=${X}"],
+    ]
+
+
+def test_what_hooks_append_wrongly_is_an_error_in_one_line(
+    appended: Callable[[str, str], list[list[str]]],
+) -> None:
+    ((key, text),) = appended("/a /b none bind,frob\n", "KNOWN=1\n")
+    assert key == "error" and "unknown option frob (what a hook appended to ENROOT_MOUNTS, line 1)" in text
+
+
 def load(site: Path, **environment: str) -> config.Settings:
     return config.load(
         {"HOME": "/", "XDG_CONFIG_HOME": str(site.parent / "home"), **environment}, directory=str(site)
@@ -144,6 +197,7 @@ def test_what_was_read_and_what_was_not_there_is_noted(site: Path) -> None:
     assert noted == {
         *map(str, (site / "mounts.d", site / "mounts.d/10-a.fstab", site / "mounts.d/20-b.fstab")),
         *map(str, (site / "environ.d", site / "environ.d/10-a.env")),
+        *map(str, (site / "hooks.d", own / "hooks.d")),
         *map(str, (own / "mounts.d", own / "environ.d", own / "environ.d/10-a.env")),
     }
     assert settings.basis.files[str(own / "mounts.d")] == "absent"

@@ -29,6 +29,8 @@ from pinnace.phases import Phases
             Start(host={"A": "a b", "_b1": "${A}"}),
             [["bind", "/s/a b/${A}", "/d", "read-only"]],
         ),
+        (("hooks-begin", "A=1", "B"), Start(host={"C": "2"}), [["hooks-begin", "A=1", "B"]]),
+        (("hooks-begin", "A=1", "B", ""), Start(host={"C": "2"}), [["hooks-begin", "A=1", "B", "", "C=2"]]),
         (("expand", "environment", "X=${A}$A${1}${"), Start(), [["environment", "X=$A${1}${"]]),
         (("pivot",), Start(lease=7, words=("id",)), [["pivot"]]),
     ],

@@ -111,6 +111,16 @@ def _container(
     mounts.add(plan, mounts.built_in(mounts.FILES, of_site))
     if options.mount_home:
         mounts.add(plan, [mounts.home(user.home, identity.home_in_container(user, options.remap_root))])
+    if configured.hooks:
+        from pinnace.container import hooks
+
+        hooks.add(
+            plan,
+            configured,
+            remap_root=options.remap_root,
+            writable=options.writable,
+            step=lifeline is not None,
+        )
     mounts.add(plan, configured.mounts)
     mounts.add(plan, options.mounts)
     if not options.writable:
@@ -144,6 +154,8 @@ def _image_environment(plan: Plan, options: Options) -> None:
         plan.add("environment", f"{name}={value}")
     for name, value in options.configured.environment:
         plan.add(*(["expand"] if "${" in value else []), "environment", f"{name}={value}")
+    if options.configured.hooks:
+        plan.add("hook-variables")
 
 
 def _standard_variables(options: Options, user: Identity) -> Iterable[tuple[str, str]]:

@@ -1,8 +1,9 @@
-"""What a site and its users configure of every container: ``mounts.d``, ``environ.d``. On the launch path."""
+"""What a site and its users configure of every container: ``mounts.d`` and so on. On the launch path."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 from pinnace.basis import ABSENT
@@ -13,11 +14,15 @@ from pinnace.tuples import NamedTuple
 
 
 class Configured(NamedTuple):
-    """Mounts, those that come first apart, and variables; ``${NAME}`` in them is not replaced yet."""
+    """Mounts, those that come first apart, and variables; ``${NAME}`` in them is not replaced yet.
+
+    ``hooks`` are programs that are executed while the container is made.
+    """
 
     early: tuple[Mount, ...] = ()
     mounts: tuple[Mount, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    hooks: tuple[str, ...] = ()
 
 
 def load(settings: Settings) -> Configured:
@@ -25,20 +30,23 @@ def load(settings: Settings) -> Configured:
     early: list[Mount] = []
     late: list[Mount] = []
     variables: list[tuple[str, str]] = []
-    for path, text in _files(settings, "mounts_dir", ".fstab"):
+    for path in _files(settings, "mounts_dir", ".fstab"):
         from pinnace.container import fstab
 
-        for mount, comes_first in fstab.parse(text, path):
+        for mount, comes_first in fstab.parse(_read(path), path):
             (early if comes_first else late).append(mount)
-    for path, text in _files(settings, "environ_dir", ".env"):
+    for path in _files(settings, "environ_dir", ".env"):
         from pinnace.container import environ
 
-        variables += environ.parse(text, path)
-    return Configured(tuple(early), tuple(late), tuple(variables))
+        variables += environ.parse(_read(path), path)
+    hooks = tuple(path for path in _files(settings, "hooks_dir", ".sh") if os.access(path, os.X_OK))
+    if hooks:
+        settings.basis.file(sys.executable)  # it reads what they ask for
+    return Configured(tuple(early), tuple(late), tuple(variables), hooks)
 
 
-def _files(settings: Settings, key: str, suffix: str) -> Iterator[tuple[str, str]]:
-    """Path and content of each file, directory by directory, in the order of their names."""
+def _files(settings: Settings, key: str, suffix: str) -> Iterator[str]:
+    """The files of each directory in turn, in the order of their names."""
     basis = settings.basis
     for directory in settings[key]:
         directory = os.path.abspath(directory)
@@ -46,19 +54,23 @@ def _files(settings: Settings, key: str, suffix: str) -> Iterator[tuple[str, str
         if basis.files.get(directory) == ABSENT:
             continue
         try:
-            for name in sorted(os.listdir(directory)):
-                path = os.path.join(directory, name)
-                if name.endswith(suffix) and not name.startswith("."):
-                    basis.file(path)
-                    if os.path.isfile(path):
-                        yield path, _read(path)
+            names = sorted(os.listdir(directory))
         except NotADirectoryError:
             raise ConfigurationError(f"{key}: {directory} is not a directory") from None
         except OSError as error:
-            raise ConfigurationError(f"cannot read {error.filename}: {error.strerror}", context=key) from None
+            raise ConfigurationError(f"cannot read {directory}: {error.strerror}", context=key) from None
+        for name in names:
+            path = os.path.join(directory, name)
+            if name.endswith(suffix) and not name.startswith("."):
+                basis.file(path)
+                if os.path.isfile(path):
+                    yield path
 
 
 def _read(path: str) -> str:
     # Names of files may be any bytes, as in the rest of a plan.
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return stream.read()
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None

@@ -34,7 +34,7 @@ _NEGLIGIBLE = """
 _WITHOUT_EFFECT = frozenset(_NEGLIGIBLE.split())
 _DEFAULTS = "rbind,x-create=auto"
 #: The container's root, for hooks and images of enroot's.
-_ROOT = "${ENROOT_ROOTFS}"
+ROOT = "${ENROOT_ROOTFS}"
 _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 
@@ -120,9 +120,9 @@ def _mount(source: str, target: str, kind: str, options: str) -> Mount | None:
     given, data = _sorted(options)
     if not target or ("${" not in target and not target.strip("/.")):
         raise ValueError("the target must be a path below the container's root")
-    inside = source.startswith(_ROOT)
+    inside = source.startswith(ROOT)
     if inside:
-        source = source[len(_ROOT) :] or "/"
+        source = source[len(ROOT) :] or "/"
     variables = "${" in source + target + options
     if "x-detach" in words:
         return Mount("unmount", target, "", ("optional",) if "optional" in given else (), (), variables)
@@ -140,7 +140,7 @@ def _mount(source: str, target: str, kind: str, options: str) -> Mount | None:
     if not binds:
         raise ValueError("its options lack bind, rbind, x-move, x-detach or remount")
     if "x-move" in words and not inside:
-        raise ValueError(f"what is moved must lie in the container: {_ROOT}/PATH is expected")
+        raise ValueError(f"what is moved must lie in the container: {ROOT}/PATH is expected")
     if not source.startswith(("/", "${")):
         raise ValueError("the source must be an absolute path")
     return Mount("bind", target, source, (*given, *(["inside"] if inside else [])), (), variables)

@@ -30,7 +30,8 @@ _OPERATIONS = """
     directory read-only pivot entrypoint entrypoint-script hand-over
     clear-environment environment environment-file unset default
     pass-default requested-environment working-directory working-directory-file drop-capabilities
-    no-new-privileges seccomp script command expand remount
+    no-new-privileges seccomp script command expand remount hooks-begin hook hooks-end
+    hook-variables
 """
 #: Operations that do the same each time. A plan that has others is for one start.
 _REPEATABLE = frozenset(_OPERATIONS.split())

@@ -48,6 +48,8 @@ def complete(template: Plan, start: Start) -> Plan:
                 plan.add("environment", f"{variable}={value}")
         elif name == "expand":
             plan.add(*(_expanded(argument, start.host) for argument in arguments))
+        elif name == "hooks-begin" and not arguments[-1]:
+            plan.add(name, *arguments, *(f"{variable}={value}" for variable, value in start.host.items()))
         elif name == "script":
             plan.add("script", *arguments, *start.words)
         elif name == "command":
