@@ -23,11 +23,13 @@ static const struct {
 	{ "container-backend", true },
 	{ "container-env", true }, { "container-mount-home", false }, { "no-container-mount-home", false },
 	{ "container-remap-root", false }, { "container-writable", false }, { "container-readonly", false },
+	{ "container-entrypoint", false }, { "no-container-entrypoint", false }, { "container-unshare", true },
 };
 
 static const char *const variables[] = {
 	"PINNACE_CONTAINER_IMAGE", "PINNACE_CONTAINER_MOUNTS", "PYXIS_CONTAINER_ENV", "PYXIS_CONTAINER_WORKDIR",
-	"PYXIS_CONTAINER_WRITABLE", CARRY_MOUNTS, CARRY_ENVIRONMENT,
+	"PYXIS_CONTAINER_WRITABLE", CARRY_MOUNTS, CARRY_ENVIRONMENT, "PYXIS_CONTAINER_ENTRYPOINT",
+	"PYXIS_CONTAINER_UNSHARE", CARRY_UNSHARE,
 };
 
 struct texts {

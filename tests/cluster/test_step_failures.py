@@ -43,6 +43,10 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
         ),
         (["--container-image=a", "--container-mounts=/a::ro"], "invalid format: /a::ro"),
         (["--container-image=a", "--container-mounts=a:/b"], "the source must begin with"),
+        (
+            ["--container-image=a", "--container-unshare=net,pid"],
+            "unknown namespace 'pid'; there are net, ipc",
+        ),
         (["--container-image=a", "--container-env=A,,B"], "--container-env: invalid format: A,,B"),
     ],
 )
