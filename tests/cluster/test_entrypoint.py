@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ cd /srv
 [ "$MODE" != daemon ] || sleep 1000 &
 if [ "$MODE" = fork ]; then "$@"; else exec "$@"; fi
 """
+_HOOK = '#!/bin/sh\necho MODE=hook >> "$ENROOT_ENVIRON"\n'
 _SHOW = "echo $FROM_ENTRY, $SEEN, $LANG, ${GONE-gone}, $WHO, $INPUT, $PWD, $(pwd)"
 _SHOWN = "set by entry, none, C.UTF-8, gone, ada, , /srv, /srv\n"
 
@@ -109,6 +111,22 @@ def test_it_gets_variables_of_the_job_only_by_container_env(srun: Srun) -> None:
     assert named.stdout == "none of the job, de_DE.UTF-8\n"
     changed = srun("--container-entrypoint", "--container-env=SECRET,LANG", *seen, env=job | {"SECRET": "!"})
     assert changed.stdout == "none!, de_DE.UTF-8\n"
+
+
+def test_it_gets_what_a_site_and_its_hooks_set(cluster: Cluster, srun: Srun) -> None:
+    etc = cluster.prefix / "etc" / "pinnace"
+    files = {"environ.d/a.env": "SECRET=site\n", "hooks.d/a.sh": _HOOK}
+    for name, text in files.items():
+        (etc / name).parent.mkdir(mode=0o755)
+        (etc / name).write_text(text)
+        (etc / name).chmod(0o755)
+    try:
+        for _ in range(2):  # by Python, then by the kept plan
+            done = srun("--container-entrypoint", "sh", "-c", "echo $SEEN")
+            assert done.stdout == "hooksite\n", done.stderr
+    finally:
+        for name in files:
+            shutil.rmtree((etc / name).parent)
 
 
 def test_what_it_prints_is_told_on_demand_and_cannot_pass_for_anything_else(srun: Srun) -> None:
