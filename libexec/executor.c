@@ -292,6 +292,20 @@ static int do_sysfs(struct executor *executor, const struct field *operation, st
 	return mounts_new("sysfs", executor->root, target, options, "", err);
 }
 
+static int do_volume(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *path;
+
+	return take_one(operation, &path, err) < 0 ? -1 : mounts_volume(executor->root, path, err);
+}
+
+static int do_volumes_file(struct executor *executor, const struct field *operation, struct error *err)
+{
+	const char *path;
+
+	return take_one(operation, &path, err) < 0 ? -1 : mounts_volumes(executor->root, path, err);
+}
+
 static int do_remount(struct executor *executor, const struct field *operation, struct error *err)
 {
 	const char *target, *options;
@@ -618,6 +632,8 @@ static const struct {
 	{ "bind", do_bind },
 	{ "tmpfs", do_tmpfs },
 	{ "sysfs", do_sysfs },
+	{ "volume", do_volume },
+	{ "volumes-file", do_volumes_file },
 	{ "remount", do_remount },
 	{ "unmount", do_unmount },
 	{ "file", do_file },

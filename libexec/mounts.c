@@ -12,6 +12,9 @@
 #include "syscalls.h"
 #include "tree.h"
 
+/* Bytes of an image's file that are worth reading. */
+enum { VOLUMES_MAX = 64 << 10 };
+
 enum create { CREATE_NOTHING, CREATE_FILE, CREATE_DIRECTORY, CREATE_AUTO };
 
 struct options {
@@ -154,6 +157,56 @@ int mounts_bind(int host, const char *source, int root, const char *target, cons
 	}
 	if (sys_move_mount(tree, place) < 0)
 		return error_set(err, errno, "cannot mount %s on %s in the container", source, target);
+	return 0;
+}
+
+int mounts_volume(int root, const char *path, struct error *err)
+{
+	char resolved[PATH_MAX];
+	cleanup_close int place = tree_create(root, path, true, resolved, err);
+
+	if (place < 0)
+		return error_wrap(err, "cannot make the image's volume %s", path);
+	/* The root itself is none: the image would have undone that it is read-only. */
+	if (resolved[strspn(resolved, "/.")] == '\0')
+		return 0;
+	return mounts_bind(-1, path, root, path, "inside,nosuid,nodev", err);
+}
+
+/* One line: only what lies in the container is mounted, at its own place. Whoever made the image gets no more. */
+static int mount_line(int root, char *line, struct error *err)
+{
+	static const char place[] = "${ENROOT_ROOTFS}/";
+	char *rest;
+	const char *source = strtok_r(line, " \t", &rest);
+	const char *target = source == NULL ? NULL : strtok_r(NULL, " \t", &rest);
+
+	if (target == NULL || strncmp(source, place, sizeof(place) - 1) != 0 ||
+	    strcmp(source + sizeof(place) - 2, target) != 0)
+		return 0;
+	return mounts_volume(root, target, err);
+}
+
+int mounts_volumes(int root, const char *file, struct error *err)
+{
+	cleanup_close int fd = tree_open(root, file, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	cleanup_free char *text = NULL;
+	struct stat status;
+	ssize_t length;
+	char *rest, *line;
+
+	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size > VOLUMES_MAX)
+		return 0;
+	text = malloc((size_t)status.st_size + 1);
+	if (text == NULL)
+		return error_set(err, errno, "cannot read %s of the image", file);
+	length = read(fd, text, (size_t)status.st_size);
+	if (length < 0)
+		return error_set(err, errno, "cannot read %s of the image", file);
+	text[length] = '\0';
+	for (rest = text; (line = strsep(&rest, "\n")) != NULL;)
+		if (mount_line(root, line, err) < 0)
+			return -1;
 	return 0;
 }
 

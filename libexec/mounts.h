@@ -12,6 +12,13 @@ int mounts_bind(int host, const char *source, int root, const char *target, cons
 		struct error *err);
 
 /*
+ * Mount a directory of the container, made if it is missing, on itself: it can be written where the root cannot.
+ * mounts_volumes: those that a file of the container names, as enroot writes an image's volumes into /etc/fstab.
+ */
+int mounts_volume(int root, const char *path, struct error *err);
+int mounts_volumes(int root, const char *file, struct error *err);
+
+/*
  * Mount a new file system of a type on target; data are its own options, separated by commas. One that is
  * optional is left out if the kernel refuses it.
  */

@@ -26,6 +26,8 @@ static const char *const firsts[][2] = {
 	{ "tmpfs", "mounts" },
 	{ "sysfs", "mounts" },
 	{ "remount", "mounts" },
+	{ "volume", "mounts" },
+	{ "volumes-file", "mounts" },
 	{ "prepend", "mounts" },
 	{ "hooks-begin", "hooks" },
 	{ "hook", "hooks" },

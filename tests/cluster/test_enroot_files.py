@@ -48,7 +48,10 @@ def tree(cluster: Cluster) -> Path:
     (tree / "etc" / "rc").write_text(_RC)
     (tree / "etc" / "rc.local").write_text("export LOCAL=local\n")
     (tree / "etc" / "environment").write_text('PATH=/bin\nA="one two"\nENROOT_X=no\n')
-    (tree / "etc" / "fstab").write_text("${ENROOT_ROOTFS}/data /data none x-create=dir,bind,rw 0 0\n")
+    (tree / "etc" / "fstab").write_text(
+        "${ENROOT_ROOTFS}/data /data none x-create=dir,bind,rw 0 0\n"
+        "/etc /taken none x-create=dir,rbind\n${ENROOT_ROOTFS}/.. /.. none bind\n${ENROOT_ROOTFS}/x\n"
+    )
     (tree / "home" / "owner").mkdir(parents=True)
     (tree / "home" / "owner" / "f").write_text("mine\n")
     for path in (tree / "home" / "owner", tree / "home" / "owner" / "f"):
@@ -87,6 +90,13 @@ def test_a_step_runs_its_own_program_in_the_scripts_directory(cluster: Cluster, 
     done = cluster.srun(["-N2", f"--container-image={file}", "sh", "-c", _SAY], timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [", one two, , /srv/my dir"] * 2
+
+
+def test_its_volumes_can_be_written_and_nothing_of_the_host_is_mounted(cluster: Cluster, file: Path) -> None:
+    script = "echo x > /data/f && cat /data/f; test -e /taken || echo none; echo > /etc/f || echo read-only"
+    by_hand = cluster.run(["pinnace", "run", str(file), "sh", "-c", script], check=True)
+    step = cluster.srun([f"--container-image={file}", "sh", "-c", script], timeout=120)
+    assert by_hand.stdout == step.stdout == "x\nnone\nread-only\n", step.stderr
 
 
 def test_a_working_directory_that_was_asked_for_wins(cluster: Cluster, file: Path) -> None:

@@ -75,6 +75,22 @@ def test_a_sites_variables_win_over_the_images_and_are_the_callers_where_they_sa
         assert arguments(plan, "environment")[-1] == ["TERM="]
 
 
+def test_volumes_of_an_image_can_be_written_where_its_root_cannot() -> None:
+    config = {**CONFIG, "Volumes": {"/data": {}, "relative": {}, "/a\0b": {}}}
+    assert arguments(run(config=config), "volume") == [["/data"]]
+    assert arguments(run(), "volumes-file") == [["/etc/fstab"]]
+    for plan in (run(config=config, writable=True), run(writable=True), run(config={"Volumes": ["/x"]})):
+        assert "volume" not in names(plan) and "volumes-file" not in names(plan)
+
+
+def test_file_systems_of_own_namespaces_cover_what_a_site_mounts_of_the_host() -> None:
+    site = Configured(early=(mounts.Mount("bind", "/sys", "/sys", ("read-only",)),))
+    (last, *_) = [
+        entry for entry in reversed(run(configured=site, unshare=("net",)).as_data()) if "/sys" in entry
+    ]
+    assert last[0] != "bind"
+
+
 def test_hooks_come_before_the_mounts_that_need_nothing_of_them_and_their_variables_after_the_images() -> (
     None
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pinnace.config import Settings
 from pinnace.container import backends, environment, identity, mounts, probe, rootfs, seccomp
@@ -100,8 +100,8 @@ def _container(
     configured = options.configured
     of_site = (*configured.early, *configured.mounts)
     mounts.add(plan, mounts.built_in(mounts.SYSTEM, of_site))
-    mounts.add(plan, mounts.of_namespaces(options.unshare))
     mounts.add(plan, configured.early)
+    mounts.add(plan, mounts.of_namespaces(options.unshare))
     plan.add("prepend", "/etc/passwd", "644", identity.passwd(user))
     plan.add("prepend", "/etc/group", "644", identity.group(user))
     if options.remap_root:
@@ -121,6 +121,8 @@ def _container(
             writable=options.writable,
             step=lifeline is not None,
         )
+    if not options.writable:
+        _volumes(plan, options.config)
     mounts.add(plan, configured.mounts)
     mounts.add(plan, options.mounts)
     if not options.writable:
@@ -144,6 +146,17 @@ def _entrypoint(plan: Plan, options: Options, user: Identity) -> None:
         plan.add("entrypoint-script", log, _SCRIPT)
     else:
         plan.add("entrypoint", log, *words)
+
+
+def _volumes(plan: Plan, config: Mapping[str, object] | None) -> None:
+    """The image's volumes can be written where its root cannot, as with enroot (image-spec, config.md)."""
+    if config is None:
+        plan.add("volumes-file", "/etc/fstab")
+        return
+    volumes = config.get("Volumes")
+    for path in volumes if isinstance(volumes, dict) else ():
+        if path.startswith("/") and "\0" not in path:
+            plan.add("volume", path)
 
 
 def _image_environment(plan: Plan, options: Options) -> None:

@@ -31,7 +31,7 @@ _OPERATIONS = """
     clear-environment environment environment-file unset default
     pass-default requested-environment working-directory working-directory-file drop-capabilities
     no-new-privileges seccomp script command expand remount hooks-begin hook hooks-end
-    hook-variables
+    hook-variables volume volumes-file
 """
 #: Operations that do the same each time. A plan that has others is for one start.
 _REPEATABLE = frozenset(_OPERATIONS.split())
