@@ -36,7 +36,9 @@ struct state {
 	int control; /* requests of the executor; -1: the container runs, or could not be made */
 	int command; /* the executor's process, which becomes the command; -1: it has ended */
 	int end;     /* readable or hung up when the container ends; -1: unknown, or it has */
-	bool ready, handed_over, ended, told;
+	bool ready, handed_over, ended, told, silent;
+	const struct server *accident; /* a server that may have ended too early, with this status; NULL: none */
+	int accident_status;
 	int space;   /* file system of the writable layer in memory; -1: none */
 	struct layer layer;
 	struct server servers[MAX_SERVERS];
@@ -221,7 +223,10 @@ static void tell(const struct server *server, int status)
 	error_print(&err);
 }
 
-/* A server ends with its mount, in peace. Before that it is an accident, told once and only while the container runs. */
+/*
+ * A server ends with its mount, in peace: before the container is complete the executor meets it, and tells. What
+ * may be an accident waits, since one server that is killed takes along another, whose end may be seen first.
+ */
 static void server_ended(struct state *state, struct server *server)
 {
 	int status = 0;
@@ -229,12 +234,17 @@ static void server_ended(struct state *state, struct server *server)
 	(void)waitpid(server->pid, &status, 0);
 	server->pid = 0;
 	forget(&server->process);
-	/* Before the container is complete the executor meets it, and tells. */
-	if (status == 0 || !state->ready || state->ended || state->told)
+	if (status == 0 || !state->ready ||
+	    (!WIFSIGNALED(status) && (state->ended || state->accident != NULL)))
 		return;
-	state->told = true;
-	(void)poll(NULL, 0, GRACE_MS);
-	tell(server, status);
+	state->accident = server;
+	state->accident_status = status;
+}
+
+/* The command has ended, and its standard error is still held. */
+static bool command_is_gone(const struct state *state)
+{
+	return state->control < 0 && state->command < 0 && !state->handed_over && !state->silent;
 }
 
 /* Programs were told that there is no space left; where that was not, their user learns at the end. */
@@ -256,6 +266,25 @@ static void tell_full(struct state *state)
 		return; /* nobody is left to tell */
 }
 
+/* Nothing has happened for a while: say what there is to say. */
+static void settle(struct state *state)
+{
+	const struct server *accident = state->accident;
+
+	state->accident = NULL;
+	/* None is killed by the end of its container, but for a job's end, which kills the keeper as well. */
+	if (accident != NULL && !state->told && (WIFSIGNALED(state->accident_status) || !state->ended)) {
+		state->told = true;
+		tell(accident, state->accident_status);
+	}
+	/* What else lives in the container is no reason to keep a pipe open that the command has left. */
+	if (command_is_gone(state)) {
+		state->silent = true;
+		tell_full(state);
+		(void)dup2(STDIN_FILENO, STDERR_FILENO);
+	}
+}
+
 /* Wait for one thing to happen, and see to it. False when nothing is left to wait for. */
 static bool wait_for_event(struct state *state)
 {
@@ -265,7 +294,9 @@ static bool wait_for_event(struct state *state)
 		[ON_END] = { .fd = state->end, .events = POLLIN },
 		[ON_COMMAND] = { .fd = state->command, .events = POLLIN },
 	};
-	bool any = state->control >= 0 || state->end >= 0 || state->command >= 0;
+	bool any = state->control >= 0 || state->end >= 0 || state->command >= 0 || state->accident != NULL;
+	bool unsettled = state->accident != NULL || command_is_gone(state);
+	int count;
 
 	for (size_t i = 0; i < MAX_SERVERS; i++) {
 		events[ON_SERVERS + i] = (struct pollfd){ .fd = -1, .events = POLLIN };
@@ -276,8 +307,11 @@ static bool wait_for_event(struct state *state)
 	}
 	if (!any)
 		return false;
-	if (poll(events, EVENTS, -1) < 0)
+	count = poll(events, EVENTS, unsettled ? GRACE_MS : -1);
+	if (count < 0)
 		return true;
+	if (count == 0)
+		settle(state);
 	/* In this order: a hand-over means that the command's end is not the container's. */
 	if (events[ON_CONTROL].revents != 0)
 		take_requests(state);
@@ -290,11 +324,6 @@ static bool wait_for_event(struct state *state)
 	for (size_t i = 0; i < MAX_SERVERS; i++)
 		if (events[ON_SERVERS + i].revents != 0)
 			server_ended(state, &state->servers[i]);
-	/* What else lives in the container is no reason to keep a pipe open that the command has left. */
-	if (state->control < 0 && state->command < 0 && !state->handed_over) {
-		tell_full(state);
-		(void)dup2(STDIN_FILENO, STDERR_FILENO);
-	}
 	return true;
 }
 
