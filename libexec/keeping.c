@@ -223,6 +223,12 @@ static void tell(const struct server *server, int status)
 	error_print(&err);
 }
 
+/* As far as is known: of a container's mounts only some tell that they are gone. */
+static bool is_running(const struct state *state)
+{
+	return !state->ended && (state->handed_over || state->command >= 0);
+}
+
 /*
  * A server ends with its mount, in peace: before the container is complete the executor meets it, and tells. What
  * may be an accident waits, since one server that is killed takes along another, whose end may be seen first.
@@ -235,7 +241,7 @@ static void server_ended(struct state *state, struct server *server)
 	server->pid = 0;
 	forget(&server->process);
 	if (status == 0 || !state->ready ||
-	    (!WIFSIGNALED(status) && (state->ended || state->accident != NULL)))
+	    (!WIFSIGNALED(status) && (!is_running(state) || state->accident != NULL)))
 		return;
 	state->accident = server;
 	state->accident_status = status;
@@ -273,7 +279,7 @@ static void settle(struct state *state)
 
 	state->accident = NULL;
 	/* None is killed by the end of its container, but for a job's end, which kills the keeper as well. */
-	if (accident != NULL && !state->told && (WIFSIGNALED(state->accident_status) || !state->ended)) {
+	if (accident != NULL && !state->told && (WIFSIGNALED(state->accident_status) || is_running(state))) {
 		state->told = true;
 		tell(accident, state->accident_status);
 	}

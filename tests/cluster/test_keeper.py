@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -146,6 +147,7 @@ def test_an_unpacked_image_is_held_as_long_as_its_container(cluster: Cluster, im
         (record,) = (cluster.home() / ".cache/pinnace/unpacked").glob("*/record.json")
         return cluster.run(["flock", "-n", "-x", str(record), "true"]).returncode != 0
 
+    shutil.rmtree(cluster.home() / ".cache/pinnace/unpacked", ignore_errors=True)
     with start_run(cluster, image, "true", PINNACE_BACKEND="unpack") as running:
         assert processes(cluster, cluster.login, "/squashfuse_ll -f") == [] and is_held()
         running.communicate("go on\n", timeout=30)
