@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-from pinnace.basis import ABSENT
 from pinnace.config import Settings
 from pinnace.container.mounts import Mount
 from pinnace.errors import ConfigurationError
@@ -51,7 +50,7 @@ def _files(settings: Settings, key: str, suffix: str) -> Iterator[str]:
     for directory in settings[key]:
         directory = os.path.abspath(directory)
         basis.file(directory)
-        if basis.files.get(directory) == ABSENT:
+        if not os.path.exists(directory):  # nor is there any in a home that is closed to the user
             continue
         try:
             names = sorted(os.listdir(directory))
