@@ -72,7 +72,7 @@ static int add_user(struct buffer *key, struct error *err)
 {
 	gid_t groups[NGROUPS_MAX < 1024 ? NGROUPS_MAX : 1024];
 	int count = getgroups((int)(sizeof(groups) / sizeof(*groups)), groups);
-	char text[16];
+	char text[32]; /* two numbers of 10 digits */
 
 	if (count < 0 || getuid() != geteuid() || getgid() != getegid())
 		return no_plan(err, "the user's identity is unusual");

@@ -16,7 +16,7 @@
 #include "syscalls.h"
 #include "tree.h"
 
-enum { FIRST_FREE_FD = 3 };
+enum { FIRST_FREE_FD = 3, IMAGE_FILE_MAX = 1 << 20 };
 
 /*
  * Where hooks find the container: a directory that every kernel has, and nothing but root can look into. One that
@@ -111,15 +111,18 @@ static int move_root(int root, int directory, const char *name, struct error *er
 static int copy_file(int file, int root, const char *path, struct error *err)
 {
 	cleanup_close int fd = tree_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-	char bytes[4096];
+	cleanup_free char *bytes = NULL;
 	struct stat status;
 	ssize_t length;
 
 	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
 		return 0;
-	while ((length = read(fd, bytes, sizeof(bytes))) > 0)
-		if (write(file, bytes, (size_t)length) != length)
-			return error_set(err, errno, "cannot write the variables for hooks");
+	if (status.st_size > IMAGE_FILE_MAX)
+		return error_set(err, 0, "%s of the image is larger than %d bytes", path, IMAGE_FILE_MAX);
+	bytes = malloc((size_t)status.st_size + 1);
+	length = bytes == NULL ? -1 : read(fd, bytes, (size_t)status.st_size);
+	if (length < 0 || write(file, bytes, (size_t)length) != length)
+		return error_set(err, errno, "cannot write the variables for hooks");
 	return dprintf(file, "\n") < 0 ? error_set(err, errno, "cannot write the variables for hooks") : 0;
 }
 

@@ -120,6 +120,12 @@ static void serve(struct state *state, struct request *request)
 		return;
 	}
 	server->process = sys_pidfd_open(server->pid);
+	if (server->process < 0) { /* its end could not be noticed */
+		(void)kill(server->pid, SIGKILL);
+		(void)waitpid(server->pid, NULL, 0);
+		server->pid = 0;
+		return;
+	}
 	(void)snprintf(server->name, sizeof(server->name), "%s", basename(arguments[0]));
 }
 

@@ -44,7 +44,8 @@ void lease_touch(int fd)
 
 static int create(const char *path)
 {
-	return open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	/* Others may make files there too: one that is a pipe is not waited for. */
+	return open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0644);
 }
 
 void lease_leave(const char *prefix, const char *job)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,8 +79,12 @@ static int run_entrypoint(struct executor *executor, char *const *words, const c
 		.umask = executor->umask,
 		.log = strcmp(log, "log") == 0,
 	};
-	int plan = entrypoint_run(&entrypoint, err);
+	int plan;
 
+	/* Under remap-root it has the executor's rights: what this process holds is not for it. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		return error_set(err, errno, "cannot protect the executor from the entry point");
+	plan = entrypoint_run(&entrypoint, err);
 	if (plan < 0)
 		return -1;
 	(void)close(executor->plan);

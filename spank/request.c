@@ -54,8 +54,10 @@ static int put_script(int fd, const char *script, struct error *err)
 
 static int put_entrypoint(int fd, const struct options *asked, struct error *err)
 {
-	if (put_choice(fd, "entrypoint", asked->entrypoint, err) < 0 || asked->entrypoint == CHOICE_NO)
-		return asked->entrypoint == CHOICE_NO ? 0 : -1;
+	if (put_choice(fd, "entrypoint", asked->entrypoint, err) < 0)
+		return -1;
+	if (asked->entrypoint == CHOICE_NO)
+		return 0;
 	if (put_choice(fd, "entrypoint-log", asked->entrypoint_log, err) < 0)
 		return -1;
 	return put_list(fd, "preserved", &asked->environment, err);

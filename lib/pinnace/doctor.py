@@ -168,7 +168,7 @@ def _node_store(place: str) -> Finding:
         free = shutil.disk_usage(place).free
         return Finding("node store", True, f"{place}, {free / (1 << 30):.1f} GiB free")
     message = f"images are not copied: {place} is missing, or you cannot write to it"
-    return Finding("node store", False, message, "mkdir -m 1777 (as root)", required=False)
+    return Finding("node store", False, message, f"mkdir -m 1777 {place} (as root)", required=False)
 
 
 def _slurm() -> Finding:

@@ -114,7 +114,7 @@ def _near(
     with (progress or Progress)() as display:
         try:
             return copying.make(copy, settings, lease, settings.basis, display, job_leases)
-        except PinnaceError as error:
+        except (PinnaceError, OSError) as error:
             settings.basis.refuse("the image could not be copied")
             display.message(f"{path} is used where it is: {error}")
             return path

@@ -24,6 +24,7 @@ echo "to stderr, mode ${MODE-none}" >&2
 [ "$MODE" != exit ] || exit 0
 [ "$MODE" != kill ] || kill -9 $$
 [ "$MODE" != hang ] || sleep 1000
+[ "$MODE" != look ] || ls /proc/$PPID/fd/ >&2
 export FROM_ENTRY="set by entry" LANG=C.UTF-8 SEEN="${MODE-none}${SECRET-}" WHO=$(whoami) INPUT=$(cat)
 unset GONE
 cd /srv
@@ -227,3 +228,10 @@ def test_a_squashfs_file_has_its_script_for_an_entry_point(cluster: Cluster, tmp
     assert asked.stdout == "local one /bin\n", asked.stderr
     without = cluster.srun([f"--container-image={plain}", "--container-entrypoint", *show], timeout=120)
     assert without.stdout == "none /\n", without.stderr
+
+
+def test_it_finds_nothing_that_the_executor_holds(srun: Srun) -> None:
+    """Not even under remap-root, where it has the executor's rights: it holds the host's tree."""
+    options = ["--container-entrypoint", "--container-remap-root", "--container-entrypoint-log"]
+    done = srun(*options, "--container-env=MODE", "true", env={"MODE": "look"})
+    assert "Permission denied" in done.stderr and done.returncode == 0, done.stderr

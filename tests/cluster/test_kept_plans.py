@@ -461,3 +461,16 @@ def test_a_failing_start_is_told_as_by_python(cluster: Cluster, image: str, fron
 
 def _messages(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("pinnace: ")]
+
+
+def test_ids_of_ten_digits_are_as_good_as_others(cluster: Cluster, tiny_image: str) -> None:
+    """As directory services give them."""
+    home = cluster.directory / "long-ids"
+    home.mkdir()
+    os.chown(home, 1843201105, 1843200513)
+    person = ["setpriv", "--reuid=1843201105", "--regid=1843200513", "--clear-groups"]
+    options = {"user": None, "env": {"HOME": str(home)}, "cwd": home}
+    cluster.run([*person, "pinnace", "pull", "-q", tiny_image], check=True, **options)
+    for way in (PYTHON, KEPT):
+        done = cluster.run([*person, "pinnace", "run", "--timings", tiny_image, "true"], **options)
+        assert f"pinnace: timings, ms: {way} " in done.stderr, done.stderr

@@ -75,6 +75,12 @@ def test_a_sites_variables_win_over_the_images_and_are_the_callers_where_they_sa
         assert arguments(plan, "environment")[-1] == ["TERM="]
 
 
+def test_volumes_of_an_image_lie_below_all_other_mounts() -> None:
+    """Else /etc as one would hide the host's hosts, /home what is mounted there, /sys could not be one."""
+    plan = names(run(config={"Volumes": {"/sys/fs/cgroup": {}}}, mount_home=True))
+    assert plan.index("volume") < plan.index("bind")
+
+
 def test_volumes_of_an_image_can_be_written_where_its_root_cannot() -> None:
     config = {**CONFIG, "Volumes": {"/data": {}, "relative": {}, "/a\0b": {}}}
     assert arguments(run(config=config), "volume") == [["/data"]]

@@ -85,6 +85,8 @@ def test_bad_manifests_are_refused(change: dict[str, Any], message: str) -> None
         ({"config": {"WorkingDir": "/\udc80"}}, "WorkingDir"),
         ({"config": {"Cmd": "sh"}}, "Cmd"),
         ({"config": {"WorkingDir": 1}}, "WorkingDir"),
+        ({"config": {"Volumes": ["/data"]}}, "Volumes"),
+        ({"config": {"Volumes": {"/\udc80": {}}}}, "Volumes"),
     ],
 )
 def test_bad_configurations_are_refused(change: dict[str, Any], message: str) -> None:

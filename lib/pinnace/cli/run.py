@@ -168,6 +168,8 @@ def _set(given: _Given, settings: Settings) -> None:
 
 def _upper(given: _Given, settings: Settings) -> str:
     """The directory that keeps what is written, or an empty string."""
+    if "" in _values(given, "--upper"):
+        raise UsageError("--upper needs a directory", hint="is the variable set that names it?")
     upper = _last(given, "--upper")
     if upper is None:
         return ""

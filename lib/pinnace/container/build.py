@@ -95,6 +95,8 @@ def _container(
     plan.add("lease")
     image = Image(os.path.abspath(options.image), options.tree, options.foreign_ids)
     rootfs.add(plan, image, user, options.remap_root, with_tools)
+    if not options.writable:
+        _volumes(plan, options.config)  # before any other mount: they are of the image alone
     if options.unshare:
         plan.add("unshare", *options.unshare)
     configured = options.configured
@@ -121,8 +123,6 @@ def _container(
             writable=options.writable,
             step=lifeline is not None,
         )
-    if not options.writable:
-        _volumes(plan, options.config)
     mounts.add(plan, configured.mounts)
     mounts.add(plan, options.mounts)
     if not options.writable:

@@ -57,7 +57,9 @@ def _files(settings: Settings, key: str, suffix: str) -> Iterator[str]:
         except NotADirectoryError:
             raise ConfigurationError(f"{key}: {directory} is not a directory") from None
         except OSError as error:
-            raise ConfigurationError(f"cannot read {directory}: {error.strerror}", context=key) from None
+            raise ConfigurationError(
+                f"cannot read {directory}: {error.strerror}", context=key, hint="check its owner and mode"
+            ) from None
         for name in names:
             path = os.path.join(directory, name)
             if name.endswith(suffix) and not name.startswith("."):

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import NamedTuple, Union
 
 from pinnace import threads
@@ -254,8 +254,10 @@ class _Unpacking:
             start += layout.stored(sizes)
 
     def _in_threads(self, work: Iterator[Sequence[Work]], workers: int) -> None:
-        running = [threads.start(lambda: self._worker(work), f"unpack-{number}") for number in range(workers)]
+        running: list[Thread] = []
         try:
+            for number in range(workers):
+                running.append(threads.start(lambda: self._worker(work), f"unpack-{number}"))
             for thread in running:
                 while thread.is_alive():  # signals are for this thread
                     thread.join(0.2)

@@ -228,6 +228,9 @@ def _checked_config(config: Any, name: str) -> dict[str, Any]:
         value = config.get(key)
         if value is not None and not _is_argument(value):
             raise _malformed(name, f"{key} in its configuration is no string")
+    volumes = config.get("Volumes")
+    if volumes is not None and not (isinstance(volumes, dict) and all(map(_is_argument, volumes))):
+        raise _malformed(name, "Volumes in its configuration is no object of paths")
     return config
 
 

@@ -133,8 +133,12 @@ class Workspace:
 
     def take_away(self, path: str) -> None:
         """Have a directory of the store go with this workspace; the caller holds its lock."""
-        with suppress(FileNotFoundError):
+        try:
             os.rename(path, self.temporary())
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise storage_error(path, error) from None
 
     def record(self, reference: Reference, resolution: Resolution) -> None:
         """Note what ``reference`` means now."""

@@ -203,7 +203,8 @@ class _Collection:
                 del self._users[layer]
         del self._inventory.images[image.name]
         self._records.pop(image.name, None)
-        removed = Removed(image.digest, image.references, reason, max(0.0, now - image.used_at), freed)
+        idle = max(0.0, now - self._last_use(image))
+        removed = Removed(image.digest, image.references, reason, idle, freed)
         if image.file is not None or image.image is not None:
             self._report.images.append(removed)
 

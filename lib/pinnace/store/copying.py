@@ -103,7 +103,7 @@ def _make(copy: Wanted, quota: int) -> None:
     except OSError as error:
         raise storage_error(copy.path, error) from None
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(part)
 
 
@@ -163,6 +163,9 @@ def _write(path: str, text: str) -> None:
 
 def _reserve(descriptor: int, copy: Wanted) -> None:
     """Take the room for a copy, where others have to go for it, too. Raises OSError."""
+    free = os.statvfs(copy.directory)
+    if copy.size > free.f_bavail * free.f_frsize + _taken(copy.directory):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # whoever goes for it
     for victim in [*_unused(copy.directory), ""]:
         try:
             os.posix_fallocate(descriptor, 0, copy.size)
@@ -177,6 +180,8 @@ def _reserve(descriptor: int, copy: Wanted) -> None:
 
 def _has_room(copy: Wanted, quota: int) -> bool:
     """Whether the copy fits into the quota; others have to go for it."""
+    if copy.size > quota:
+        return False  # whoever goes for it
     for victim in [*_unused(copy.directory), ""]:
         if _taken(copy.directory) + copy.size <= quota:
             return True

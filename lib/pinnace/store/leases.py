@@ -206,4 +206,6 @@ def job_leases(store: str, name: str) -> str:
 
 
 def _created(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    # Others may make files there too: one that is a pipe is not waited for.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    return os.open(path, flags, 0o644)

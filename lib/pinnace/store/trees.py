@@ -206,6 +206,8 @@ def remove(opened: Opened, root: str, name: str) -> None:
     """
     away = f"pinnace-{os.urandom(8).hex()}"
     work = opened.part("tmp")
+    if work is None:
+        raise StoreError(f"{root}/tmp is missing", hint="make it again, or pull an image, which does")
     try:
         os.rename(name, away, src_dir_fd=opened.part(UNPACKED), dst_dir_fd=work)
     except FileNotFoundError:
