@@ -265,7 +265,9 @@ def test_pyxiss_variables_stand_for_options(
 
 
 def test_a_pull_is_framed_by_the_words_that_scripts_look_for(cluster: Cluster, registry: Registry) -> None:
-    registry.push(images.tiny(), "framed:1")
+    own = oci.tar({"framed": b"not in the store as yet"})
+    oci.write_layout(cluster.directory / "framed", [*oci.layers(images.tiny()), own], {"Env": ["PATH=/bin"]})
+    registry.push(cluster.directory / "framed", "framed:1")
     options = ["-wn1", "-n3", "--container-image=127.0.0.1:5000#framed:1"]
     first = _errors(cluster.srun([*options, "true"], timeout=120))
     assert first[0] == "importing docker image: 127.0.0.1:5000/framed:1"
