@@ -55,8 +55,11 @@ def start(cluster: Cluster, image: Path) -> Callable[..., subprocess.Popen[str]]
     def start(script: str, *options: str, **settings: Any) -> subprocess.Popen[str]:
         env = {f"PINNACE_{name.upper()}": str(value) for name, value in settings.items()}
         command = ["pinnace", "run", "--rw", *options, str(image), "--", "sh", "-c", script]
-        running = cluster.popen(command, env=env, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
-        assert running.stdout is not None and running.stdout.readline() == "ready\n"
+        pipe = subprocess.PIPE
+        running = cluster.popen(command, env=env, stdout=pipe, stdin=pipe, stderr=pipe)
+        assert running.stdout is not None
+        if running.stdout.readline() != "ready\n":
+            pytest.fail(f"no container: {running.communicate()} {running.returncode}")
         return running
 
     return start
@@ -239,7 +242,7 @@ def test_a_layer_is_kept_where_that_is_asked_for(cluster: Cluster, run: Run) -> 
 def test_a_layer_that_is_kept_serves_one_container_at_a_time(
     cluster: Cluster, run: Run, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    upper = str(cluster.home() / "one")
+    upper = str(cluster.home() / "one-at-a-time")
     with start("echo ready; read line", "--upper", upper) as running:
         done = run("true", "--upper", upper)
         assert done.returncode == 125
