@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -212,26 +213,40 @@ __attribute__((noreturn)) static void execute(const struct hooks *hooks, char *c
 	_exit(write(answer, &code, sizeof(code)) == sizeof(code) ? 127 : 126);
 }
 
+/* The kernel forgets the exit status where the caller's SIGCHLD is ignored (waitpid(2), NOTES). */
+static int wait_for(pid_t child, int *status)
+{
+	int result;
+
+	do
+		result = waitpid(child, status, 0);
+	while (result < 0 && errno == EINTR);
+	return result < 0 ? -1 : 0;
+}
+
 /* Run a program in the host's tree, with standard output on a descriptor or, for -1, nowhere. */
 static int run(const struct hooks *hooks, char *const *words, int output, struct error *err)
 {
-	int ends[2], status, code = 0;
+	struct sigaction standard = { .sa_handler = SIG_DFL }, before;
+	int ends[2], status, code = 0, waited;
 	ssize_t told_length;
 	pid_t child;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return error_set(err, errno, "cannot start %s", words[0]);
+	(void)sigaction(SIGCHLD, &standard, &before);
 	child = fork();
 	if (child == 0)
 		execute(hooks, words, output, ends[1]);
 	(void)close(ends[1]);
 	told_length = child < 0 ? 0 : read(ends[0], &code, sizeof(code));
 	(void)close(ends[0]);
+	waited = child < 0 ? 0 : wait_for(child, &status);
+	(void)sigaction(SIGCHLD, &before, NULL);
 	if (child < 0)
-		return error_set(err, errno, "cannot start %s", words[0]);
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return error_set(err, errno, "cannot wait for %s", words[0]);
+		return error_set(err, 0, "cannot start %s: no process could be made", words[0]);
+	if (waited < 0)
+		return error_set(err, errno, "cannot wait for %s", words[0]);
 	if (told_length == sizeof(code))
 		return error_set(err, code, "cannot execute the hook %s", words[0]);
 	if (WIFSIGNALED(status))

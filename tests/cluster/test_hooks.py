@@ -152,3 +152,12 @@ def test_a_start_that_is_killed_in_a_hook_leaves_nothing(cluster: Cluster, image
         starting.wait(60)
         cluster.cancel_all()
         started.unlink(missing_ok=True)
+
+
+def test_a_caller_that_ignores_its_children_may_have_hooks(cluster: Cluster, image: str) -> None:
+    hook(cluster, "10-a.sh", 'echo FROM_HOOK=said >> "$ENROOT_ENVIRON"')
+    front = ["env", "--ignore-signal=CHLD", *FRONTS["run"]]
+    assert said(cluster, front, image, "echo $FROM_HOOK") == "said\n"
+    hook(cluster, "20-b.sh", "exit 7")
+    done = cluster.run([*front, image, "true"])
+    assert done.returncode == 125 and "20-b.sh exited with return code 7" in done.stderr
